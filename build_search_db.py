@@ -1,0 +1,90 @@
+#!/usr/bin/env python
+"""Build the Faiss index of a vectors file: LIST.saved_predictions.npy in, LIST.faiss.index out."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from similar_images.index import SUFFIX
+from similar_images.index_building import IndexSettings, build_index, describe
+from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
+from similar_images.vectors import open_vectors
+
+
+class Dimension(click.ParamType):
+    """A number of dimensions, or none."""
+
+    name = "d|none"
+
+    def convert(self, value, param, ctx):
+        """Return the number, or None for none."""
+        return None if value in (None, "none") else click.IntRange(min=1).convert(value, param, ctx)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "-i",
+    "--input_vectors",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Vectors file, as extract_image_vectors.py writes it.",
+)
+@click.option(
+    "-o",
+    "--output_filename",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Index to write.  [default: LIST.faiss.index]",
+)
+@click.option("-d", "--dimension", type=int, help="Length that the vectors must have: a check.")
+@click.option("--nlist", type=click.IntRange(min=1), default=100, help="Inverted lists.")
+@click.option("--m", type=click.IntRange(min=1), default=16, help="Codes a vector.")
+@click.option("--nbits", type=click.IntRange(1, 12), default=8, help="Bits a code.")
+@click.option("--pca", type=Dimension(), default="none", help="Reduce the vectors to this dimension first.")
+@click.option("--factory", help="A string for faiss.index_factory instead of the four options above.")
+@click.option("--train_size", type=click.IntRange(min=1), help="Vectors to train on.  [default: enough]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing index.")
+@click.option("-v", "--verbose", is_flag=True, help="Say more about the index.")
+def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factory, train_size, overwrite, verbose):
+    """Build the Faiss index of a vectors file and check it against exact search.
+
+    The default is IVF100,PQ16: 100 inverted lists, 16 codes of 8 bits a vector. A gallery too small to train that
+    gets less: fewer lists, so that each has 39 vectors, and below 1,024 vectors a Flat index, which is exact.
+    """
+    output = output_filename or input_vectors.with_name(input_vectors.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
+    try:
+        vectors = open_vectors(input_vectors)
+        if dimension not in (None, vectors.array.shape[1]):
+            raise ValueError(f"{input_vectors} holds vectors of {vectors.array.shape[1]} numbers, not {dimension}")
+        if output.exists() and not overwrite:
+            raise ValueError(f"{output} exists: keep it, or build it again with --overwrite")
+        settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
+        with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
+            card = build_index(vectors, output, settings, lambda step, share: _show(bar, step, share))
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped: no index was written") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if card["index"] != describe(settings):
+        click.echo(
+            f"{describe(settings)} is too much for {card['n']:,} vectors of {card['d']} numbers: {card['index']} it is."
+        )
+    size = f"{card['n']:,} vectors, {card['bytes'] / 1e6:.1f} MB"
+    click.echo(f"{output}: {card['index']}, {size}, trained in {card['train_seconds']} s")
+    check = card["self_check"]
+    for name, words in (("approximate", "as it is"), ("reranked", f"{check.get('rerank')} candidates re-ranked")):
+        if check:
+            click.echo(
+                f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms a query, {words}"
+            )
+    if verbose:
+        click.echo(f"  checked with {check.get('queries', 0)} of its own vectors; all of this stands in {output}.json")
+
+
+def _show(bar, step, share):
+    bar.label = step.capitalize()
+    bar.update(int(share * 100) - bar.pos)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+#!/usr/bin/env python
+"""Compute the feature vectors of photos: a file list or a folder in, LIST.saved_predictions.npy out."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
+from similar_images.extraction import extract
+from similar_images.file_list import list_photos, read_file_list
+from similar_images.images import source_name
+from similar_images.vectors import SUFFIX
+from similar_images.weights import is_trained
+
+PUBLISHED_MODEL = Path("vgg_4096.keras")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "-l",
+    "--filename_list",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Names of photos, one a line, relative to --img_dir.  [default: every photo below --img_dir]",
+)
+@click.option(
+    "-d",
+    "--img_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    default="ms_coco/val2014",
+    help="Folder of the photos.",
+)
+@click.option(
+    "-o",
+    "--output_filename",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Vectors file to write.  [default: LIST.saved_predictions.npy]",
+)
+@click.option(
+    "-m",
+    "--model_filename",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Keras model to load, any from RGB pixels to a vector; the encoder is made and saved there if it "
+    "doesn't exist.  [default: vgg_4096.keras for vgg16 fc2 with imagenet weights]",
+)
+@click.option("-b", "--batch_size", type=click.IntRange(min=1), default=32, help="Photos encoded at a time.")
+@click.option("--encoder", default="vgg16", help="A model of keras.applications, or two joined by '+'.")
+@click.option("--layer", type=click.Choice(["fc1", "fc2"]), help="Layer of vgg16.  [default: fc2]")
+@click.option("--weights", default="imagenet", help="imagenet, none (untrained), or a weights file of the encoder.")
+@click.option(
+    "--resize",
+    type=click.Choice(["bilinear", "keras"]),
+    default="bilinear",
+    help="How photos are squeezed to the encoder's size: antialiased, or nearest neighbour as published.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace an existing output.")
+@click.option("--update", is_flag=True, help="Encode only what the list gained, drop what it lost.")
+@click.option("--strict", is_flag=True, help="Stop at the first photo that can't be read.")
+@click.option("-v", "--verbose", is_flag=True, help="Name every photo that could not be read.")
+def main(filename_list, img_dir, output_filename, model_filename, batch_size, encoder, layer, weights, resize,
+         overwrite, update, strict, verbose):  # fmt: skip
+    """Compute the feature vectors of photos, float32 (photos, dimension), row i for line i of the list.
+
+    Interrupted, the same command goes on where it stopped.
+    """
+    try:
+        names = read_file_list(filename_list) if filename_list else list_photos(img_dir)
+        output = output_filename or Path(f"{filename_list or img_dir.resolve().name}{SUFFIX}")
+        spec = EncoderSpec(encoder, layer, weights, resize)
+        if model_filename is None and (encoder, layer or "fc2", weights) == ("vgg16", "fc2", "imagenet"):
+            model_filename = PUBLISHED_MODEL
+        loaded = load_or_save_encoder(spec, model_filename) if model_filename else load_encoder(spec)
+        if not is_trained(weights):
+            click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
+        quiet = not sys.stderr.isatty()
+        with click.progressbar(
+            length=len(names), label="Encoding", show_pos=True, file=sys.stderr, hidden=quiet
+        ) as bar:
+            done = extract(names, img_dir, output, loaded, batch_size=batch_size, overwrite=overwrite, update=update,
+                           strict=strict, progress=bar.update)  # fmt: skip
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped: the same command goes on from here") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(
+        f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
+        f"({done.encoded / done.seconds:.1f} photos/s), {done.kept:,} kept, {len(done.failures):,} could not be read"
+    )
+    for failure in done.failures if verbose else done.failures[:10]:
+        click.echo(f"  {source_name(failure['name'])}: {failure['reason']}")
+    if len(done.failures) > 10 and not verbose:
+        click.echo(f"  and {len(done.failures) - 10:,} more: all are named in {output}.json, and here with -v")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Find similar photos: photos -> feature vectors -> Faiss index -> search."""

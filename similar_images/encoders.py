@@ -1,0 +1,259 @@
+"""What a photo becomes: named Keras models, RGB pixels in, a vector out, their preprocessing inside.
+
+An encoder is one Keras graph from (b, height, width, 3) uint8 RGB to (b, d) float32, so that no caller can get the
+preprocessing wrong. TensorFlow and Keras are imported inside functions: they take seconds.
+"""
+
+import hashlib
+import importlib
+import inspect
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from similar_images._files import Card, from_card, read_card, relative_to_card, replacing, write_card
+from similar_images.images import Pixels, Resize, Source, read_image, resize
+from similar_images.weights import EncoderError, build_network, import_keras, is_trained
+
+VGG16_LAYERS = ("fc2", "fc1")
+NAMED_WEIGHTS = ("imagenet", "none")
+DEFAULT_SIDE = 224
+SIDES = {
+    "EfficientNetB1": 240, "EfficientNetB2": 260, "EfficientNetB3": 300, "EfficientNetB4": 380,
+    "EfficientNetB5": 456, "EfficientNetB6": 528, "EfficientNetB7": 600,
+    "EfficientNetV2B1": 240, "EfficientNetV2B2": 260, "EfficientNetV2B3": 300,
+    "EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480,
+    "InceptionV3": 299, "InceptionResNetV2": 299, "Xception": 299, "NASNetLarge": 331,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which encoder to make.
+
+    Attributes:
+        name: a model of `keras.applications` in lower case ("vgg16", "resnet50", "efficientnet_b0"), or two of them
+            joined by "+": their L2-normalised vectors, concatenated. With `model_file`, the name to show.
+        layer: "fc2" or "fc1" of vgg16; None for its default, and for all others, which are global average pooled.
+        weights: "imagenet" (Keras' download), "none" (seeded, untrained), or a weights file that fits the model. Two
+            joined by "+" give each half of a joined encoder its own.
+        resize: how photos come to the model's size, see `images.resize`.
+        model_file: a Keras model file from RGB pixels to a vector, loaded instead of building `name`.
+    """
+
+    name: str = "vgg16"
+    layer: str | None = None
+    weights: str = "imagenet"
+    resize: Resize = "bilinear"
+    model_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A loaded encoder.
+
+    Attributes:
+        spec: what it was made from.
+        model: the Keras graph, (b, height, width, 3) RGB values of 0 to 255 -> (b, d) float32.
+        weights_digest: SHA-256 of all weights, in order.
+    """
+
+    spec: EncoderSpec
+    model: Any
+    weights_digest: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels that the model takes."""
+        height, width = self.model.input_shape[1:3]
+        return width or DEFAULT_SIDE, height or DEFAULT_SIDE
+
+    @property
+    def dimension(self) -> int:
+        """Length d of a vector."""
+        return int(self.model.output_shape[1])
+
+    def pixels(self, source: Source) -> Pixels:
+        """Read a photo as the model takes it: (height, width, 3) uint8.
+
+        Raises:
+            ImageReadError: see `images.read_image`.
+        """
+        target = self.size if self.spec.resize == "bilinear" else None
+        return resize(read_image(source, target), self.size, self.spec.resize)
+
+    def card(self, path: Path) -> Card:
+        """Return what the card of `path` says of this encoder, for `spec_of_card` to read."""
+        file = self.spec.model_file
+        return {
+            "encoder": self.spec.name,
+            "layer": self.spec.layer,
+            "weights": _weights_on_card(self.spec.weights, path),
+            "trained": is_trained(self.spec.weights),
+            "weights_digest": self.weights_digest,
+            "model_file": relative_to_card(file, path) if file else None,
+            "resize": self.spec.resize,
+            "size": list(self.size),
+        }
+
+
+def _weights_on_card(weights: str, path: Path) -> str:
+    return "+".join(
+        part if part in NAMED_WEIGHTS else relative_to_card(Path(part), path) for part in weights.split("+")
+    )
+
+
+def label(card: Card) -> str:
+    """Return what to call the encoder of a card on screen: name, layer, and whether it is untrained."""
+    name = " ".join(filter(None, (card["encoder"], card["layer"])))
+    return name if card["trained"] else f"{name}, UNTRAINED weights"
+
+
+def spec_of_card(card: Card, path: Path) -> EncoderSpec:
+    """Return the spec of the encoder that the card of `path` describes."""
+    parts = card["weights"].split("+")
+    weights = "+".join(part if part in NAMED_WEIGHTS else str(from_card(part, path)) for part in parts)
+    file = from_card(card["model_file"], path) if card["model_file"] else None
+    if file and not file.exists() and weights in NAMED_WEIGHTS:
+        file = None  # it can be made again
+    return EncoderSpec(card["encoder"], card["layer"], weights, card["resize"], file)
+
+
+def load_encoder(spec: EncoderSpec) -> Encoder:
+    """Build an encoder, or load it from `spec.model_file`.
+
+    Raises:
+        WeightsUnavailableError: trained weights could not be downloaded.
+        EncoderError: unknown name or layer, or a file that doesn't fit.
+    """
+    if spec.model_file is not None:
+        return _encoder(spec, _load_model(spec.model_file))
+    names = spec.name.split("+")
+    weights = spec.weights.split("+") if len(names) > 1 else [spec.weights]
+    if len(names) > 2 or len(weights) > len(names):
+        raise EncoderError(
+            f"{spec.name} with weights {spec.weights}: two encoders can be joined, each with one weights"
+        )
+    if spec.layer and spec.name != "vgg16":
+        raise EncoderError(f"{spec.name} has no layer {spec.layer}: only vgg16 has a choice, fc2 or fc1")
+    if len(names) == 1:
+        return _encoder(spec, _build(spec.name, spec.layer, spec.weights))
+    return _encoder(spec, _join([_build(name, None, part) for name, part in zip(names, weights * 2, strict=False)]))
+
+
+def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
+    """Load the encoder that `file` holds, or make it from `spec` and save it there with a card.
+
+    A model file without a card is somebody's own model: it is taken as it is, and named after the file.
+
+    Raises:
+        EncoderError: `file` holds another encoder than `spec` asks for, or see `load_encoder`.
+    """
+    card = read_card(file)
+    if not file.exists():
+        encoder = load_encoder(spec)
+        _save_model(encoder.model, file)
+        write_card(file, encoder.card(file))
+        return replace(encoder, spec=replace(encoder.spec, model_file=file))
+    if card is None:
+        return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
+    held = (card["encoder"], card["layer"], card["weights"])
+    wanted = (spec.name, _layer(spec), _weights_on_card(spec.weights, file))
+    if held != wanted:
+        raise EncoderError(
+            f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"
+        )
+    return load_encoder(replace(spec, layer=_layer(spec), model_file=file))
+
+
+def _words(held: tuple[str, str | None, str]) -> str:
+    name, layer, weights = held
+    return f"{name} {layer} with weights {weights}" if layer else f"{name} with weights {weights}"
+
+
+def _layer(spec: EncoderSpec) -> str | None:
+    return spec.layer or (VGG16_LAYERS[0] if spec.name == "vgg16" else None)
+
+
+def _encoder(spec: EncoderSpec, model: Any) -> Encoder:
+    weights = hashlib.sha256()
+    for variable in model.weights:
+        weights.update(variable.numpy().tobytes())
+    return Encoder(replace(spec, layer=spec.layer if spec.model_file else _layer(spec)), model, weights.hexdigest())
+
+
+def _application(name: str) -> Any:
+    functions = dict(inspect.getmembers(import_keras().applications, inspect.isfunction))
+    usual = {known.lower(): known for known in functions}
+    known = usual.get(name.lower().replace("_", "").replace("-", ""))
+    if known is None:
+        raise EncoderError(
+            f"there is no encoder {name!r}: choose one of {', '.join(sorted(usual))}, or two joined by '+'"
+        )
+    return functions[known]
+
+
+def _build(name: str, layer: str | None, weights: str) -> Any:
+    """Return the graph from uint8 pixels to a vector for one model of `keras.applications`."""
+    keras = import_keras()
+    application = _application(name)
+    side = SIDES.get(application.__name__, DEFAULT_SIDE)
+    shape = (side, side, 3)
+    if application.__name__ == "VGG16":
+        network = build_network(application, weights, include_top=True, input_shape=shape)
+        network = keras.Model(network.input, _vgg16_layer(network, layer).output)
+    else:
+        network = build_network(application, weights, include_top=False, pooling="avg", input_shape=shape)
+    pixels = keras.Input(shape, dtype="uint8", name="pixels")
+    preprocess = importlib.import_module(application.__module__).preprocess_input
+    return keras.Model(
+        pixels, network(preprocess(keras.ops.cast(pixels, "float32"))), name=application.__name__.lower()
+    )
+
+
+def _vgg16_layer(network: Any, layer: str | None) -> Any:
+    if layer not in (None, *VGG16_LAYERS):
+        raise EncoderError(f"vgg16 has no layer {layer!r}: choose fc2 or fc1")
+    return network.get_layer(layer or VGG16_LAYERS[0])
+
+
+def _join(models: list[Any]) -> Any:
+    """Return one graph whose vector is the L2-normalised vectors of all models, concatenated."""
+    layers = import_keras().layers
+    side = max(model.input_shape[1] for model in models)
+    pixels = import_keras().Input((side, side, 3), dtype="uint8", name="pixels")
+    halves = []
+    for model in models:
+        smaller = model.input_shape[1] < side
+        fitted = layers.Resizing(*model.input_shape[1:3], antialias=True)(pixels) if smaller else pixels
+        halves.append(layers.UnitNormalization()(model(fitted)))
+    return import_keras().Model(pixels, layers.Concatenate()(halves))
+
+
+def _load_model(file: Path) -> Any:
+    if not file.is_file():
+        raise EncoderError(f"there is no model file {file}")
+    try:
+        model = import_keras().models.load_model(file, compile=False)
+    except Exception as error:  # h5py, zipfile and Keras each raise their own kinds
+        raise EncoderError(f"{file} is not a Keras model that can be loaded here ({_first_line(error)})") from error
+    taken, given = model.input_shape, model.output_shape
+    if not (isinstance(taken, tuple) and len(taken) == 4 and taken[-1] == 3):
+        raise EncoderError(f"{file} does not take RGB pixels: its input is {taken}, not (None, height, width, 3)")
+    if not (isinstance(given, tuple) and len(given) == 2 and given[1]):
+        raise EncoderError(f"{file} does not give a vector: its output is {given}; end it with GlobalAveragePooling2D")
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]
+
+
+def _save_model(model: Any, file: Path) -> None:
+    if file.suffix != ".keras":
+        raise EncoderError(f"the encoder can't be saved as {file}: give a --model_filename that ends in .keras")
+    with replacing(file) as temporary:
+        whole = temporary.with_name(temporary.name + ".keras")  # Keras insists on the suffix
+        model.save(whole)
+        os.replace(whole, temporary)

@@ -1,0 +1,260 @@
+"""A gallery to search: opened from its index, which leads to vectors, names, photos and encoder."""
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images._files import Card, from_card
+from similar_images.encoders import Encoder, label, load_encoder, spec_of_card
+from similar_images.images import Pixels, Source, is_url, resize
+from similar_images.index import NPROBE, RERANK, SUFFIX, GalleryIndex, GalleryIndexError
+from similar_images.runtimes import TensorFlowRuntime
+from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
+
+Query = Source | int | np.integer | NDArray[np.generic]
+
+
+class GalleryError(ValueError):
+    """A gallery can't be opened or searched as asked; the message says why and what to do."""
+
+    def _render_traceback_(self) -> list[str]:
+        """Let a notebook show the sentence alone."""
+        return [str(self)]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A photo of the gallery that was found.
+
+    Attributes:
+        rank: 1 for the nearest.
+        image_id: the photo's row in the vectors and line in the file list, from 0.
+        name: as the file list has it.
+        path: where the photo should lie.
+        distance: squared L2 between the L2-normalised vectors, 0 (equal) to 4.
+        similarity: their cosine, 1 - distance / 2.
+    """
+
+    rank: int
+    image_id: int
+    name: str
+    path: Path
+    distance: float
+    similarity: float
+
+
+class Gallery:
+    """A set of photos that can be searched.
+
+    Attributes:
+        names: the photos' names, by row.
+        img_dir: their folder.
+        card: what the vectors' card says.
+        index: the opened index.
+        vectors: the opened vectors, or None where the file is missing: then distances are approximate.
+    """
+
+    def __init__(self, path: Path, index: GalleryIndex, vectors: VectorFile | None, names: list[str]) -> None:
+        """Put together what `open` has found and checked."""
+        self.path = path
+        self.index = index
+        self.vectors = vectors
+        self.names = names
+        self.card: Card = index.card["vectors_card"]
+        self._vectors_path = from_card(index.card["vectors"], path)
+        self.img_dir = from_card(self.card["img_dir"], self._vectors_path) if "img_dir" in self.card else path.parent
+
+    @classmethod
+    def open(cls, index: str | os.PathLike[str], img_dir: str | os.PathLike[str] | None = None) -> "Gallery":
+        """Open a gallery from its index; the cards lead to the rest.
+
+        Args:
+            index: the .faiss.index file.
+            img_dir: where the photos are, if not where they were when the vectors were made.
+
+        Raises:
+            GalleryError: a file is missing, damaged, or doesn't fit the others.
+        """
+        path = Path(index)
+        try:
+            opened = GalleryIndex.open(path)
+            card, vectors_path = opened.card["vectors_card"], from_card(opened.card["vectors"], path)
+            vectors = open_vectors(vectors_path) if vectors_path.exists() else None
+            if vectors and (vectors.card["n"], vectors.card["digest"]) != (card["n"], card["digest"]):
+                raise GalleryIndexError(
+                    f"{path} was built from other vectors than {vectors_path} holds now: build it again with "
+                    "build_search_db.py --overwrite"
+                )
+            names = read_names(vectors_path, card["n"], card["file_list_digest"])
+        except (GalleryIndexError, VectorsError) as error:
+            raise GalleryError(str(error)) from error
+        gallery = cls(path, opened, vectors, names)
+        if img_dir is not None:
+            gallery.img_dir = Path(img_dir)
+        return gallery
+
+    def __len__(self) -> int:
+        """Return how many photos can be found."""
+        return int(self.index.card["n"])
+
+    def __repr__(self) -> str:
+        """Say what the gallery is made of."""
+        return f"<Gallery of {len(self):,} photos: {self.encoder_label}, {self.index_label}>"
+
+    @property
+    def encoder_label(self) -> str:
+        """What the encoder is called, and whether it is untrained."""
+        return label(self.card) if "encoder" in self.card else "unknown encoder"
+
+    @property
+    def index_label(self) -> str:
+        """What the index is called, and whether its distances are exact."""
+        exact = self.index.exact or self.vectors is not None
+        return f"{self.index.card['index']}{'' if exact else ', approximate: the vectors file is missing'}"
+
+    def search(self, query: Query, k: int = 10, *, nprobe: int = NPROBE, rerank: int = RERANK) -> list[Hit]:
+        """Return the photos most similar to a query.
+
+        Args:
+            query: a row number or name of the gallery, whose stored vector is taken; or a path, an address, the bytes
+                of a photo, a PIL image or (h, w, 3) uint8 RGB pixels, which are encoded; or a vector (d,).
+            k: how many; the gallery may have fewer.
+            nprobe: how many of the index's lists to look into: more is slower and misses less.
+            rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances.
+
+        Returns:
+            Hits, nearest first. A query from the gallery finds itself first.
+
+        Raises:
+            GalleryError: no such row, a photo without a vector, a vector of another length, or k below 1.
+            ImageReadError: the query photo can't be read.
+        """
+        if k < 1 or nprobe < 1 or rerank < 0:
+            raise GalleryError(
+                f"k={k}, nprobe={nprobe}, rerank={rerank}: the first two must be 1 or more, the last 0 or more"
+            )
+        vector = normalise(self.vector(query)[None])[0]
+        distances, ids = self.index.search(vector, k, nprobe, self.vectors, rerank)
+        return [self._hit(rank, *found) for rank, found in enumerate(zip(ids, distances, strict=True), 1)]
+
+    def vector(self, query: Query) -> NDArray[np.float32]:
+        """Return the feature vector (d,) float32 of a query; see `search` for what a query is.
+
+        Raises:
+            GalleryError, ImageReadError: see `search`.
+        """
+        if isinstance(query, np.ndarray) and query.ndim == 1:
+            return self._checked(query)
+        row = self.row(query)
+        if row is not None and self.vectors is not None:
+            return self._stored(row)
+        if row is not None:
+            return self._encode(self.photo_path(row))
+        if isinstance(query, np.ndarray):
+            return self._encode_pixels(resize(_rgb(query), self.encoder.size, self.encoder.spec.resize))
+        return self._encode(query)  # type: ignore[arg-type]  # what is left is a photo
+
+    def row(self, query: Query) -> int | None:
+        """Return the row of a query that is a photo of the gallery, by number, name or path; None for all others.
+
+        Raises:
+            GalleryError: there is no row of that number.
+        """
+        if isinstance(query, int | np.integer):
+            if not 0 <= query < len(self.names):
+                raise GalleryError(f"there is no photo {query}: the gallery has 0 to {len(self.names) - 1}")
+            return int(query)
+        if not isinstance(query, str | os.PathLike) or is_url(query):
+            return None
+        name = os.fspath(query)
+        inside = os.path.relpath(os.path.abspath(name), os.path.abspath(self.img_dir))
+        return self._rows.get(name, self._rows.get(inside))
+
+    def photo_path(self, row: int) -> Path:
+        """Return where the photo of a row should lie."""
+        return self.img_dir / self.names[row]
+
+    def searchable_rows(self) -> NDArray[np.int64]:
+        """Return the rows (n,) of all photos that have a vector."""
+        failed = [failure["row"] for failure in self.card["failures"]]
+        return np.setdiff1d(np.arange(len(self.names)), np.array(failed, np.int64))
+
+    @cached_property
+    def encoder(self) -> Encoder:
+        """The encoder that made the gallery's vectors, loaded when it is first needed.
+
+        Raises:
+            GalleryError: it is unknown, or not the same any more.
+            EncoderError: it can't be loaded.
+        """
+        if "encoder" not in self.card:
+            raise GalleryError(
+                f"{self._vectors_path} has no card that names its encoder: only its own photos can be queries"
+            )
+        encoder = load_encoder(spec_of_card(self.card, self._vectors_path))
+        if self.card["weights_digest"] not in (None, encoder.weights_digest):
+            raise GalleryError(
+                f"the weights of {self.encoder_label} are not those that made {self._vectors_path}: put back the old "
+                "ones or extract the vectors again with --overwrite"
+            )
+        return encoder
+
+    @cached_property
+    def _runtime(self) -> TensorFlowRuntime:
+        return TensorFlowRuntime(self.encoder)
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in reversed(list(enumerate(self.names)))}
+
+    def _hit(self, rank: int, row: np.int64, distance: np.float32) -> Hit:
+        return Hit(rank, int(row), self.names[row], self.photo_path(int(row)), float(distance), 1 - float(distance) / 2)
+
+    def _checked(self, vector: NDArray[np.generic]) -> NDArray[np.float32]:
+        if len(vector) != self.index.card["d"]:
+            raise GalleryError(f"the vector has {len(vector)} numbers, those of the gallery {self.index.card['d']}")
+        values = vector.astype(np.float32)
+        if not np.isfinite(values).all() or not values.any():
+            raise GalleryError("the vector has no direction: it is all zeros, or has values that are no numbers")
+        return values
+
+    def _stored(self, row: int) -> NDArray[np.float32]:
+        assert self.vectors is not None
+        vector = np.asarray(self.vectors.array[row], np.float32)
+        if not vector.any():
+            reasons = {failure["row"]: failure["reason"] for failure in self.card["failures"]}
+            raise GalleryError(f"{self.names[row]} has no vector: {reasons.get(row, 'its row is all zeros')}")
+        return vector
+
+    def _encode(self, photo: Source) -> NDArray[np.float32]:
+        return self._encode_pixels(self.encoder.pixels(photo))
+
+    def _encode_pixels(self, pixels: Pixels) -> NDArray[np.float32]:
+        vector: NDArray[np.float32] = self._runtime.encode(pixels[None])[0]
+        return vector
+
+
+def _rgb(pixels: NDArray[np.generic]) -> Pixels:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+        raise GalleryError(f"pixels must be (h, w, 3) uint8 RGB, not {pixels.shape} {pixels.dtype}; a vector is (d,)")
+    return np.asarray(pixels, np.uint8)
+
+
+def newest_index(*folders: str) -> Path:
+    """Return the index in these folders that was built last.
+
+    Raises:
+        GalleryError: there is none; the message says which commands build one.
+    """
+    found = [path for folder in folders for path in Path(folder).glob(f"*{SUFFIX}")]
+    if not found:
+        raise GalleryError(
+            "No gallery has been built yet. In a terminal, 'make demo' builds one from drawn samples, "
+            "'make demo IMAGES=~/Pictures' one from your own photos, and extract_image_vectors.py followed by "
+            "build_search_db.py one from any folder or list."
+        )
+    return max(found, key=lambda path: path.stat().st_mtime)

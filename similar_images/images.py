@@ -1,0 +1,240 @@
+"""One way in for pixels: a path, bytes, an address or a PIL image becomes upright RGB."""
+
+import http.client
+import io
+import os
+import stat
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+
+Pixels = NDArray[np.uint8]
+Source = str | os.PathLike[str] | bytes | Image.Image
+Resize = Literal["bilinear", "keras"]
+
+URL_SECONDS = 10
+URL_BYTES = 20_000_000
+URL_REDIRECTS = 3
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+
+# Pillow refuses photos above twice its limit with an error, which is what we rely on; its warning below is only noise.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class ImageReadError(ValueError):
+    """A photo could not be read; the message names the photo and the reason.
+
+    Attributes:
+        reason: the reason alone, without the name.
+    """
+
+    def __init__(self, name: str, reason: str) -> None:
+        """Name the photo and the reason."""
+        super().__init__(f"{name}: {reason}")
+        self.reason = reason
+
+
+class _UnreadableError(Exception):
+    """Why a photo can't be read, before it is known what to call it."""
+
+
+def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
+    """Return a photo's pixels, upright.
+
+    Args:
+        source: a path, the bytes of a photo file, an http(s) address, or a PIL image (not modified).
+        target: (width, height) in pixels that the caller will resize to; a JPEG is then decoded at a smaller scale
+            where that still gives at least these sizes. None decodes every pixel.
+
+    Returns:
+        (h, w, 3) uint8 RGB: EXIF orientation applied, transparency over white, the first frame of an animation.
+
+    Raises:
+        ImageReadError: the source is missing, no photo, damaged, or too large.
+    """
+    try:
+        if isinstance(source, Image.Image):
+            return np.array(_to_rgb(_upright(source)))
+        with _opened(source) as file, _identify(file) as image:
+            if target is not None:
+                image.draft(None, (max(target), max(target)))  # square: EXIF may swap the sides
+            return np.array(_to_rgb(_upright(image)))
+    except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
+        raise ImageReadError(source_name(source), _reason(source, error)) from error
+
+
+def source_name(source: Source) -> str:
+    """Return what to call a source in a message, printable whatever bytes its name holds."""
+    if isinstance(source, bytes):
+        return "the photo"
+    if isinstance(source, Image.Image):
+        return getattr(source, "filename", "") or "the photo"
+    return os.fsencode(source).decode("utf-8", "backslashreplace").replace("\n", "\\n")
+
+
+def is_url(source: object) -> bool:
+    """Tell whether a source is an address rather than a path."""
+    return isinstance(source, str) and "://" in source
+
+
+def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
+    """Squeeze a photo to `size`, whatever its proportions.
+
+    Args:
+        pixels: (h, w, 3) uint8, not modified.
+        size: (width, height) in pixels.
+        rule: "bilinear" is antialiased; "keras" is the nearest neighbour, as `keras.utils.load_img` does by default,
+            for vectors published with it.
+
+    Returns:
+        (height, width, 3) uint8.
+    """
+    how = Image.Resampling.BILINEAR if rule == "bilinear" else Image.Resampling.NEAREST
+    return np.array(Image.fromarray(pixels).resize(size, how))
+
+
+def thumbnail(source: Source, side: int) -> bytes:
+    """Return a photo as a small JPEG that fits into a square.
+
+    Args:
+        source: see `read_image`.
+        side: the longest side, in pixels.
+
+    Raises:
+        ImageReadError: see `read_image`.
+    """
+    image = Image.fromarray(read_image(source, (side, side)))
+    image.thumbnail((side, side))
+    jpeg = io.BytesIO()
+    image.save(jpeg, "JPEG", quality=85)
+    return jpeg.getvalue()
+
+
+@contextmanager
+def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
+    if isinstance(source, bytes):
+        yield io.BytesIO(source)
+    elif is_url(source):
+        yield io.BytesIO(_download(str(source)))
+    elif not stat.S_ISREG(mode := os.stat(source).st_mode) and not stat.S_ISDIR(mode):
+        raise _UnreadableError("it is not a regular file")
+    else:
+        with open(source, "rb") as file:
+            yield file
+
+
+def _identify(file: IO[bytes]) -> Image.Image:
+    head = file.read(12)
+    file.seek(0)
+    heic = head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
+    if heic:
+        _register_heif()
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError as error:
+        if not head:
+            raise _UnreadableError("it is empty") from error
+        if heic:
+            raise _UnreadableError(
+                "it is an HEIC photo, which needs one more package: pip install pillow-heif"
+            ) from error
+        raise _UnreadableError("it is not a photo in a format that Pillow reads") from error
+
+
+def _register_heif() -> None:
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return
+    register_heif_opener()
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF says nothing about the pixels, which have been decoded
+        return image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        image = _to_8_bit(image)
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an Adobe one, which is stored inverted
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    scales = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
+    white = next((scale for scale in scales if values.max() <= scale), values.max())
+    return Image.fromarray(np.uint8(np.clip(values / white, 0, 1) * 255 + 0.5))
+
+
+def _reason(source: Source, error: Exception) -> str:
+    if isinstance(error, _UnreadableError):
+        return str(error)
+    if isinstance(error, FileNotFoundError):
+        linked = not isinstance(source, bytes | Image.Image) and os.path.islink(source)
+        return "it is a link to a file that is not there" if linked else "there is no such file"
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder, not a photo"
+    if isinstance(error, PermissionError):
+        return "you may not read it"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} megapixels; make it smaller"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to decode it"
+    return f"it is damaged or cut off ({error})"
+
+
+class _FewRedirects(urllib.request.HTTPRedirectHandler):
+    max_redirections = URL_REDIRECTS
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.startswith(("http://", "https://")):
+            raise _UnreadableError(f"it redirects to {newurl}, which is not http or https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str) -> bytes:
+    if not url.startswith(("http://", "https://")):
+        raise _UnreadableError("only http and https addresses are read")
+    quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+    request = urllib.request.Request(quoted, headers={"User-Agent": "similar-images/1.0", "Accept": "image/*,*/*"})
+    try:
+        with urllib.request.build_opener(_FewRedirects).open(request, timeout=URL_SECONDS) as response:
+            return _read_limited(response)
+    except TimeoutError:
+        raise _UnreadableError(f"it did not arrive within {URL_SECONDS} seconds") from None
+    except urllib.error.HTTPError as error:
+        redirected = error.code in (301, 302, 303, 307, 308)
+        reason = "it redirects too often" if redirected else f"the server answered {error.code} {error.reason}"
+        raise _UnreadableError(reason) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _UnreadableError(f"it can't be reached ({getattr(error, 'reason', error)})") from error
+
+
+def _read_limited(response: Any) -> bytes:
+    deadline = time.monotonic() + URL_SECONDS
+    data = bytearray()
+    while chunk := response.read1(1 << 16):
+        data += chunk
+        if len(data) > URL_BYTES:
+            raise _UnreadableError(f"it is larger than {URL_BYTES // 1_000_000} MB")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return bytes(data)

@@ -1,0 +1,102 @@
+"""The Faiss index of a gallery: squared L2 distances between L2-normalised vectors, row numbers as ids."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images._files import Card, read_card
+from similar_images.vectors import VectorFile
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+SUFFIX = ".faiss.index"
+NPROBE = 16
+RERANK = 200
+
+
+class GalleryIndexError(ValueError):
+    """An index can't be built or used; the message says why and what to do."""
+
+
+class GalleryIndex:
+    """An index with its card."""
+
+    def __init__(self, index: Any, card: Card) -> None:
+        """Take a trained Faiss index and what its card says."""
+        self.card = card
+        self.exact = card["index"] == "Flat"
+        self._index = index
+
+    @classmethod
+    def open(cls, path: Path) -> "GalleryIndex":
+        """Read an index and its card.
+
+        Raises:
+            GalleryIndexError: it is missing, no Faiss index, without a card, or not the one its card describes.
+        """
+        import faiss
+
+        if not path.is_file():
+            raise GalleryIndexError(f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it")
+        card = read_card(path)
+        if card is None:
+            raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
+        try:
+            index = faiss.read_index(str(path))
+        except RuntimeError as error:
+            raise GalleryIndexError(
+                f"{path} is not a whole Faiss index: build it again with build_search_db.py"
+            ) from error
+        if (index.ntotal, index.d) != (card["n"], card["d"]):
+            raise GalleryIndexError(
+                f"{path} holds {index.ntotal:,} vectors of {index.d} numbers, but its card says {card['n']:,} of "
+                f"{card['d']}: they are of different runs; build it again with build_search_db.py --overwrite"
+            )
+        return cls(index, card)
+
+    def candidates(self, query: Floats, k: int, nprobe: int) -> tuple[Floats, Ids]:
+        """Return the nearest vectors by the distances that the index can tell, approximate unless it is exact.
+
+        Args:
+            query: (d,) float32 of length 1.
+            k: how many.
+            nprobe: how many inverted lists to look into, where the index has any.
+
+        Returns:
+            Distances (found,) and ids (found,), nearest first; fewer than k where there are no more.
+        """
+        import faiss
+
+        inverted = faiss.try_extract_index_ivf(self._index)
+        params = None
+        if inverted:
+            params = faiss.SearchParametersIVF(nprobe=min(nprobe, inverted.nlist))
+            if isinstance(self._index, faiss.IndexPreTransform):
+                params = faiss.SearchParametersPreTransform(index_params=params)
+        distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
+        there = ids[0] >= 0
+        return distances[0][there], ids[0][there]
+
+    def search(self, query: Floats, k: int, nprobe: int, vectors: VectorFile | None, rerank: int) -> tuple[Floats, Ids]:
+        """Return the nearest vectors, the best candidates re-ranked by their exact distances.
+
+        Args:
+            query: (d,) float32 of length 1.
+            k: how many.
+            nprobe: see `candidates`.
+            vectors: where the exact vectors are; None for no re-ranking.
+            rerank: how many candidates to re-rank, 0 for none.
+
+        Returns:
+            Squared L2 distances (found,), smallest first, and ids (found,).
+        """
+        if self.exact or vectors is None or not rerank:
+            return self.candidates(query, k, nprobe)
+        _, ids = self.candidates(query, max(k, rerank), nprobe)
+        ids = np.sort(ids)  # in the order of the file
+        distances = vectors.distances(query, ids)
+        nearest = np.argsort(distances, kind="stable")[:k]
+        return distances[nearest], ids[nearest]

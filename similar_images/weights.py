@@ -1,0 +1,144 @@
+"""Where the weights of a named Keras network come from: Keras' download, a file, or a seed.
+
+TensorFlow and Keras are imported inside functions: they take seconds.
+"""
+
+import contextlib
+import io
+import os
+import random
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+UNTRAINED_SEED = 0
+DOWNLOAD_STALL_SECONDS = 30
+
+
+class EncoderError(ValueError):
+    """An encoder can't be made as asked; the message says why and what to do."""
+
+
+class WeightsUnavailableError(EncoderError):
+    """Trained weights are neither in Keras' cache nor could they be downloaded."""
+
+
+def is_trained(weights: str) -> bool:
+    """Tell whether weights were learnt from photos, rather than seeded."""
+    return "none" not in weights.split("+")
+
+
+def import_keras() -> Any:
+    """Import Keras on TensorFlow without the lines that TensorFlow's start writes to the terminal."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _quiet_stderr():
+        import keras
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()  # the search for GPUs writes its lines here, not later
+    return keras
+
+
+@contextlib.contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what C++ libraries write to the process's standard error."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def build_network(application: Callable[..., Any], weights: str, **kind: Any) -> Any:
+    """Return `application(**kind)` with its weights in place.
+
+    Args:
+        application: a function of `keras.applications`.
+        weights: "imagenet", "none" (always the same, from a fixed seed), or a file that the network can load.
+        kind: what the application is called with, say include_top and input_shape.
+
+    Raises:
+        WeightsUnavailableError: the download failed.
+        EncoderError: the file doesn't hold this network's weights.
+    """
+    if weights == "imagenet":
+        return _with_imagenet(application, kind)
+    with _seeded():
+        network = application(weights=None, **kind)
+    if weights != "none":
+        _load_weights(network, Path(weights), f"{application.__name__}({_arguments(kind)})")
+    return network
+
+
+@contextlib.contextmanager
+def _seeded() -> Iterator[None]:
+    state = random.getstate()
+    random.seed(UNTRAINED_SEED)  # Keras' initializers draw their seeds from here
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _with_imagenet(application: Callable[..., Any], kind: dict[str, Any]) -> Any:
+    said = _Progress()
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_STALL_SECONDS)
+    try:
+        with contextlib.redirect_stdout(said):
+            return application(weights="imagenet", **kind)
+    except Exception as error:  # Keras raises a bare Exception when a download fails
+        found = re.search(r"https?://[^\s:]+", f"{error} {said.head}")
+        if found is None:
+            raise
+        raise WeightsUnavailableError(_how_to_get_weights(found.group(), error)) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+class _Progress(io.TextIOBase):
+    """Keras' download progress: to standard error, and only to a terminal; its first words are kept."""
+
+    head = ""
+
+    def write(self, text: str) -> int:
+        self.head = (self.head + text)[:1000]
+        if sys.stderr.isatty():
+            sys.stderr.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def _how_to_get_weights(address: str, error: Exception) -> str:
+    folder = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
+    reason = str(error).rsplit(" -- ", 1)[-1]
+    return (
+        f"the trained weights could not be downloaded ({reason}): fetch {address} by other means and put it into "
+        f"{folder}, or give --weights FILE, or go on untrained with --weights none"
+    )
+
+
+def _load_weights(network: Any, file: Path, call: str) -> None:
+    if not file.is_file():
+        raise EncoderError(f"there is no weights file {file}: give imagenet, none, or an existing file")
+    try:
+        network.load_weights(str(file))
+    except Exception as error:  # h5py, zipfile and Keras each raise their own kinds
+        raise EncoderError(
+            f"{file} does not hold the weights of keras.applications.{call}: save them from that model as .weights.h5, "
+            ".h5 or .keras, or load a whole model of your own with --model_filename"
+        ) from error
+
+
+def _arguments(kind: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in kind.items())
