@@ -244,13 +244,15 @@ def _rgb(pixels: NDArray[np.generic]) -> Pixels:
     return np.asarray(pixels, np.uint8)
 
 
-def newest_index(*folders: str) -> Path:
-    """Return the index in these folders that was built last.
+def default_index() -> Path:
+    """Return the index that `make demo` opens, or else the one below here that was built last.
 
     Raises:
         GalleryError: there is none; the message says which commands build one.
     """
-    found = [path for folder in folders for path in Path(folder).glob(f"*{SUFFIX}")]
+    if wanted := os.environ.get("SIMILAR_IMAGES_INDEX"):
+        return Path(wanted)
+    found = [*Path().glob(f"*{SUFFIX}"), *Path("demo").glob(f"*{SUFFIX}")]
     if not found:
         raise GalleryError(
             "No gallery has been built yet. In a terminal, 'make demo' builds one from drawn samples, "

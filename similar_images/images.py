@@ -86,6 +86,18 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
+def download(url: str) -> bytes:
+    """Return what lies at an http(s) address, at most 20 MB that arrive within 10 seconds.
+
+    Raises:
+        ImageReadError: it can't be had; the message names the address and the reason.
+    """
+    try:
+        return _fetch(url)
+    except _UnreadableError as error:
+        raise ImageReadError(source_name(url), str(error)) from error
+
+
 def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
     """Squeeze a photo to `size`, whatever its proportions.
 
@@ -124,7 +136,7 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
     elif is_url(source):
-        yield io.BytesIO(_download(str(source)))
+        yield io.BytesIO(_fetch(str(source)))
     elif not stat.S_ISREG(mode := os.stat(source).st_mode) and not stat.S_ISDIR(mode):
         raise _UnreadableError("it is not a regular file")
     else:
@@ -210,7 +222,7 @@ class _FewRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(url: str) -> bytes:
+def _fetch(url: str) -> bytes:
     if not url.startswith(("http://", "https://")):
         raise _UnreadableError("only http and https addresses are read")
     quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")

@@ -31,6 +31,15 @@ def is_trained(weights: str) -> bool:
     return "none" not in weights.split("+")
 
 
+def weights_are_cached() -> bool:
+    """Tell whether Keras has downloaded the trained weights of VGG16."""
+    return (_cache() / "vgg16_weights_tf_dim_ordering_tf_kernels.h5").exists()
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+
+
 def import_keras() -> Any:
     """Import Keras on TensorFlow without the lines that TensorFlow's start writes to the terminal."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -120,11 +129,10 @@ class _Progress(io.TextIOBase):
 
 
 def _how_to_get_weights(address: str, error: Exception) -> str:
-    folder = Path(os.environ.get("KERAS_HOME", "~/.keras")) / "models"
     reason = str(error).rsplit(" -- ", 1)[-1]
     return (
         f"the trained weights could not be downloaded ({reason}): fetch {address} by other means and put it into "
-        f"{folder}, or give --weights FILE, or go on untrained with --weights none"
+        f"{_cache()}, or give --weights FILE, or go on untrained with --weights none"
     )
 
 

@@ -1,0 +1,116 @@
+#!/usr/bin/env python
+"""Build a gallery, of drawn samples or of your own photos, and open the notebook on it: what `make demo` runs."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from similar_images._files import from_card
+from similar_images.encoders import EncoderSpec, load_encoder
+from similar_images.extraction import extract
+from similar_images.file_list import list_photos
+from similar_images.index import SUFFIX
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.samples import draw_samples
+from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
+from similar_images.vectors import open_vectors, read_names
+from similar_images.weights import WeightsUnavailableError, weights_are_cached
+
+UPLOAD_BYTES = 100_000_000
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "--images",
+    envvar="IMAGES",
+    metavar="DIRECTORY",
+    callback=lambda *given: existing_folder(given[-1]),
+    help="Folder of photos.  [default: drawn samples]",
+)
+@click.option(
+    "--folder", type=click.Path(file_okay=False, path_type=Path), default="demo", help="Where the gallery goes."
+)
+@click.option("--open/--no-open", "launch", default=True, help="Open the notebook afterwards.")
+def main(images, folder, launch):  # fmt: skip
+    """Build a gallery if it isn't there yet, and open the notebook on it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        index = prepare(images or samples(folder), folder)
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped: 'make demo' goes on from here") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"The gallery is {index}.")
+    if launch:
+        open_notebook(index)
+
+
+def existing_folder(name):
+    """Return the path of a folder that a person named, ~ included; None for no name."""
+    if not name:
+        return None
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise click.BadParameter(f"there is no folder {folder}")
+    return folder
+
+
+def samples(folder):
+    """Return the folder of drawn samples, drawing them first if need be."""
+    photos = folder / "samples"
+    if not photos.exists():
+        click.echo(f"Drawing a sample gallery into {photos} ...")
+        draw_samples(photos)
+    return photos
+
+
+def prepare(photos, folder):
+    """Return the index of a folder of photos, with vectors and index brought up to date."""
+    vectors = folder / f"{photos.resolve().name or 'photos'}{VECTORS_SUFFIX}"
+    index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
+    names = list_photos(photos)
+    card = card_of_same_photos(vectors, photos)
+    known = read_names(vectors, card["n"], card["file_list_digest"]) if card else None
+    if names != known or not (card["trained"] or not weights_are_cached()):
+        encode(names, photos, vectors, card)
+        index.unlink(missing_ok=True)
+    if not index.exists():
+        click.echo("Building the index ...")
+        build_index(open_vectors(vectors), index, IndexSettings(), lambda step, share: None)
+    return index
+
+
+def card_of_same_photos(vectors, photos):
+    """Return the card of vectors that were made from this folder, or None."""
+    card = open_vectors(vectors).card if vectors.exists() else {}
+    same = "img_dir" in card and from_card(card["img_dir"], vectors) == photos.resolve()
+    return card if same else None
+
+
+def encode(names, photos, vectors, card):
+    """Write the vectors, with trained weights where they can be had, and only of new photos where that will do."""
+    click.echo("Loading the encoder, VGG16 ...")
+    try:
+        encoder = load_encoder(EncoderSpec())
+    except WeightsUnavailableError as error:
+        click.echo(f"Going on UNTRAINED, so that matches are by colour and texture: {error}", err=True)
+        encoder = load_encoder(EncoderSpec(weights="none"))
+    update = card is not None and card["weights_digest"] == encoder.weights_digest
+    quiet = not sys.stderr.isatty()
+    with click.progressbar(length=len(names), label="Encoding", show_pos=True, file=sys.stderr, hidden=quiet) as bar:
+        done = extract(names, photos, vectors, encoder, overwrite=True, update=update, progress=bar.update)
+    click.echo(f"Encoded {done.encoded:,} photos in {done.seconds:.0f} s, {len(done.failures):,} could not be read.")
+
+
+def open_notebook(index):
+    """Become the notebook's server; without a browser it prints its address."""
+    os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
+    settings = f"--ServerApp.tornado_settings={{'websocket_max_message_size': {UPLOAD_BYTES}}}"
+    root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
+    os.execv(sys.executable, [sys.executable, "-m", "notebook", settings, *root, "Similar image.ipynb"])
+
+
+if __name__ == "__main__":
+    main()

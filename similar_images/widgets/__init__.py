@@ -1,0 +1,5 @@
+"""What a person sees of a gallery in a notebook."""
+
+from similar_images.widgets.panel import SearchPanel
+
+__all__ = ["SearchPanel"]
