@@ -63,11 +63,11 @@ def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
     """
     try:
         if isinstance(source, Image.Image):
-            return np.array(_to_rgb(_upright(source)))
+            return np.array(_to_rgb(_upright(source), source.format))
         with _opened(source) as file, _identify(file) as image:
             if target is not None:
                 image.draft(None, (max(target), max(target)))  # square: EXIF may swap the sides
-            return np.array(_to_rgb(_upright(image)))
+            return np.array(_to_rgb(_upright(image), image.format))
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
         raise ImageReadError(source_name(source), _reason(source, error)) from error
 
@@ -178,10 +178,10 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         image = _to_8_bit(image)
-    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+    if image.mode == "CMYK" and file_format == "JPEG" and "adobe" not in image.info:
         image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an Adobe one, which is stored inverted
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         white = Image.new("RGBA", image.size, "white")
@@ -208,6 +208,8 @@ def _reason(source: Source, error: Exception) -> str:
         return "you may not read it"
     if isinstance(error, Image.DecompressionBombError):
         return f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} megapixels; make it smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return f"it can't be read ({error.strerror})"
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     return f"it is damaged or cut off ({error})"
@@ -234,7 +236,11 @@ def _fetch(url: str) -> bytes:
         raise _UnreadableError(f"it did not arrive within {URL_SECONDS} seconds") from None
     except urllib.error.HTTPError as error:
         redirected = error.code in (301, 302, 303, 307, 308)
-        reason = "it redirects too often" if redirected else f"the server answered {error.code} {error.reason}"
+        reason = (
+            "it redirects too often, or to what is not http or https"
+            if redirected
+            else f"the server answered {error.code} {error.reason}"
+        )
         raise _UnreadableError(reason) from error
     except (OSError, http.client.HTTPException) as error:
         raise _UnreadableError(f"it can't be reached ({getattr(error, 'reason', error)})") from error

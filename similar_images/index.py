@@ -63,17 +63,16 @@ class GalleryIndex:
         Args:
             query: (d,) float32 of length 1.
             k: how many.
-            nprobe: how many inverted lists to look into, where the index has any.
+            nprobe: how many inverted lists to look into; an index without any, or that hides them, ignores it.
 
         Returns:
             Distances (found,) and ids (found,), nearest first; fewer than k where there are no more.
         """
         import faiss
 
-        inverted = faiss.try_extract_index_ivf(self._index)
         params = None
-        if inverted:
-            params = faiss.SearchParametersIVF(nprobe=min(nprobe, inverted.nlist))
+        if isinstance(inner := innermost(self._index), faiss.IndexIVF):
+            params = faiss.SearchParametersIVF(nprobe=min(nprobe, inner.nlist))
             if isinstance(self._index, faiss.IndexPreTransform):
                 params = faiss.SearchParametersPreTransform(index_params=params)
         distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
@@ -100,3 +99,10 @@ class GalleryIndex:
         distances = vectors.distances(query, ids)
         nearest = np.argsort(distances, kind="stable")[:k]
         return distances[nearest], ids[nearest]
+
+
+def innermost(index: Any) -> Any:
+    """Return the index behind a transformation of the vectors, or the index itself."""
+    import faiss
+
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index

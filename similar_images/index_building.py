@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import Card, relative_to_card, replacing, write_card
 from similar_images.evaluation import exact_neighbours, recall_at_k
-from similar_images.index import NPROBE, RERANK, GalleryIndex, GalleryIndexError
+from similar_images.index import NPROBE, RERANK, GalleryIndex, GalleryIndexError, innermost
 from similar_images.pca import principal_directions
 from similar_images.vectors import VectorFile, normalise
 
@@ -163,7 +163,8 @@ def _trained(settings: IndexSettings, sample: Floats) -> Any:
             f"Faiss can't train {describe(settings)} on {len(sample):,} vectors of {sample.shape[1]} numbers "
             f"({reason}): choose other settings, or leave them out"
         ) from error
-    return index if faiss.try_extract_index_ivf(index) else faiss.IndexIDMap2(index)
+    keeps_ids = isinstance(innermost(index), faiss.IndexIVF)
+    return index if keeps_ids else faiss.IndexIDMap(index)
 
 
 def _from_factory(factory: str, sample: Floats) -> Any:

@@ -86,7 +86,7 @@ def list_path(vectors_path: Path) -> Path:
     """
     own = vectors_path.with_name(vectors_path.name + ".txt")
     named_after = vectors_path.with_name(vectors_path.name.removesuffix(SUFFIX))
-    return named_after if not own.exists() and named_after != vectors_path and named_after.exists() else own
+    return named_after if not own.exists() and named_after != vectors_path and named_after.is_file() else own
 
 
 def open_vectors(path: Path) -> VectorFile:

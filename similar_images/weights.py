@@ -10,9 +10,12 @@ import random
 import re
 import socket
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 UNTRAINED_SEED = 0
 DOWNLOAD_STALL_SECONDS = 30
@@ -105,7 +108,7 @@ def _with_imagenet(application: Callable[..., Any], kind: dict[str, Any]) -> Any
         with contextlib.redirect_stdout(said):
             return application(weights="imagenet", **kind)
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        found = re.search(r"https?://[^\s:]+", f"{error} {said.head}")
+        found = re.search(r"https?://\S+\.h5", f"{error} {said.head}")
         if found is None:
             raise
         raise WeightsUnavailableError(_how_to_get_weights(found.group(), error)) from error
@@ -139,13 +142,20 @@ def _how_to_get_weights(address: str, error: Exception) -> str:
 def _load_weights(network: Any, file: Path, call: str) -> None:
     if not file.is_file():
         raise EncoderError(f"there is no weights file {file}: give imagenet, none, or an existing file")
+    for variable in network.weights:
+        variable.assign(np.full(variable.shape, np.nan, variable.dtype))
+    problem: Exception | None = None
     try:
-        network.load_weights(str(file))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras only warns of layers that the file lacks; they stay NaN
+            network.load_weights(str(file))
     except Exception as error:  # h5py, zipfile and Keras each raise their own kinds
+        problem = error
+    if problem or any(np.isnan(variable.numpy()).any() for variable in network.weights):
         raise EncoderError(
             f"{file} does not hold the weights of keras.applications.{call}: save them from that model as .weights.h5, "
             ".h5 or .keras, or load a whole model of your own with --model_filename"
-        ) from error
+        ) from problem
 
 
 def _arguments(kind: dict[str, Any]) -> str:

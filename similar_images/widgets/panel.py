@@ -54,7 +54,12 @@ class SearchPanel(ipw.VBox):
         self.hits: list[Hit] = []
         self._vector: NDArray[np.float32] | None = None
         self._rows = gallery.searchable_rows()
-        self._upload = ipw.FileUpload(accept="image/*", description="Upload a photo", tooltip="up to about 7 MB")
+        self._upload = ipw.FileUpload(
+            accept="image/*",
+            description="Upload a photo",
+            tooltip="A JPEG, PNG, WebP … of up to about 7 MB",
+            layout=ipw.Layout(width="auto"),
+        )
         self._random = ipw.Button(description="Random photo", icon="random", tooltip="a photo of the gallery")
         self._address = ipw.Text(placeholder="https://… address of a photo", layout=ipw.Layout(flex="1 1 220px"))
         self._address.tooltip = "Address of a photo"
@@ -64,7 +69,7 @@ class SearchPanel(ipw.VBox):
             min(k, most), max=most, min=1, description="Results", layout=ipw.Layout(width="150px")
         )
         self._status = ipw.HTML()
-        self._asked = ipw.HTML(layout=ipw.Layout(width="220px", flex="0 0 auto"))
+        self._asked = ipw.HTML(layout=ipw.Layout(width="220px", flex="0 0 auto", margin="0 12px 8px 2px"))
         self._tiles = [Tile(self._search_from) for _ in range(most)]
         super().__init__([ipw.HTML(f"<style>{STYLE}</style>"), self._controls(), self._status, self._results()])
         self.add_class("similar-images")

@@ -1,0 +1,73 @@
+"""What tests share: small real galleries, made once, and the folder of real photos where there is one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from similar_images.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.extraction import extract
+from similar_images.file_list import list_photos
+from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.samples import draw_samples
+from similar_images.vectors import open_vectors
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    if not SHARED.is_dir():
+        pytest.skip("the folder of real photos and weights, ../shared, is not here")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    """A quick one: what it sees doesn't matter here, only that it is always the same."""
+    return load_encoder(EncoderSpec("mobilenet_v2", weights="none"))
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """75 drawn pictures in 25 folders."""
+    folder = tmp_path_factory.mktemp("gallery") / "photos"
+    draw_samples(folder, per_kind=3)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def index_file(photos: Path, encoder: Encoder) -> Path:
+    """The index of `photos`, with vectors and cards beside it."""
+    vectors, index = photos.parent / "photos.saved_predictions.npy", photos.parent / "photos.faiss.index"
+    extract(list_photos(photos), photos, vectors, encoder)
+    build_index(open_vectors(vectors), index, IndexSettings(), lambda step, share: None)
+    return index
+
+
+@pytest.fixture(scope="session")
+def gallery(index_file: Path, encoder: Encoder) -> Gallery:
+    return Gallery.open(index_file)
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A JPEG of 64 x 48 pixels, left half red, right half blue."""
+    image = Image.new("RGB", (64, 48), "red")
+    image.paste("blue", (32, 0, 64, 48))
+    image.save(tmp_path / "photo.jpg", quality=95)
+    return tmp_path / "photo.jpg"
+
+
+def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script of the project as a person would; say what came of it."""
+    words = [str(word) for word in command]
+    if words[0].endswith(".py"):
+        words = [sys.executable, str(ROOT / words[0]), *words[1:]]
+    settings = {key: value for key, value in os.environ.items() if key != "IMAGES"} | environment
+    return subprocess.run(words, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600, check=False)

@@ -1,0 +1,84 @@
+"""A real HTTP server on localhost that misbehaves on request."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves the files of `folder`, with ranges; and /redirect/N/NAME, /slow, /endless, /to-file, /cut/NAME."""
+
+    folder: Path
+    asked: list[tuple[str, str | None]]
+
+    def do_GET(self) -> None:
+        self.asked.append((self.path, self.headers["Range"]))
+        kind, _, rest = self.path.lstrip("/").partition("/")
+        if kind == "redirect":
+            left, _, name = rest.partition("/")
+            self._redirect(f"/redirect/{int(left) - 1}/{name}" if int(left) > 1 else f"/{name}")
+        elif kind == "to-file":
+            self._redirect("file:///etc/hostname")
+        elif kind == "to-ftp":
+            self._redirect("ftp://127.0.0.1/photo.jpg")
+        elif kind == "endless":
+            self._endless()
+        elif kind == "slow":
+            self._slow()
+        else:
+            self._file(rest if kind == "cut" else self.path.lstrip("/"), cut=kind == "cut")
+
+    def _redirect(self, to: str) -> None:
+        self.send_response(302)
+        self.send_header("Location", to)
+        self.end_headers()
+
+    def _endless(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(400):
+            self.wfile.write(bytes(1 << 16))
+
+    def _slow(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        for _ in range(40):
+            self.wfile.write(b"x")
+            self.wfile.flush()
+            time.sleep(0.1)
+
+    def _file(self, name: str, cut: bool) -> None:
+        path = self.folder / name
+        if not path.is_file():
+            self.send_error(404)
+            return
+        data = path.read_bytes()
+        start = int((self.headers["Range"] or "bytes=0-").removeprefix("bytes=").split("-")[0])
+        if start >= len(data):
+            self.send_error(416)
+            return
+        self.send_response(206 if self.headers["Range"] else 200)
+        self.send_header("Content-Length", str(len(data) - start))
+        self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
+        self.end_headers()
+        rest = data[start:]
+        self.wfile.write(rest[: len(rest) // 2] if cut and not self.headers["Range"] else rest)
+
+    def log_message(self, *_: object) -> None:
+        """Keep the terminal quiet."""
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
+    """Serve a folder; yield the address, and the (path, range) of every request as they come."""
+    asked: list[tuple[str, str | None]] = []
+    handler = type("FolderHandler", (Handler,), {"folder": folder, "asked": asked})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients hang up on purpose
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()

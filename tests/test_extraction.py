@@ -1,0 +1,210 @@
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, run
+from PIL import Image
+from test_images import bad_files
+
+from similar_images.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.extraction import extract
+from similar_images.file_list import list_photos, read_file_list
+from similar_images.images import ImageReadError
+from similar_images.samples import draw_samples
+from similar_images.vectors import VectorsError, open_vectors
+
+SCRIPT = "extract_image_vectors.py"
+UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, photos: Path) -> Path:
+    """A few photos that a test may change."""
+    for kind in ("car", "sea", "clock"):
+        shutil.copytree(photos / kind, tmp_path / "photos" / kind)
+    return tmp_path / "photos"
+
+
+def alone(encoder: Encoder, photo: Path) -> np.ndarray:
+    """Encode one photo without the code that is tested."""
+    return encoder.model(encoder.pixels(photo)[None]).numpy()[0]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_extract_gives_row_i_the_photo_of_line_i(folder: Path, encoder: Encoder) -> None:
+    names = list_photos(folder)[::-1]
+    output = folder.parent / "out.npy"
+    done = extract(names, folder, output, encoder, batch_size=4)
+    vectors = open_vectors(output)
+    assert (done.encoded, done.kept, done.failures) == (9, 0, [])
+    assert vectors.array.shape == (9, 1280) and vectors.array.dtype == np.float32
+    assert read_file_list(output.with_name("out.npy.txt")) == names
+    for row, name in enumerate(names):
+        assert cosine(vectors.array[row], alone(encoder, folder / name)) > 0.9999
+    assert vectors.card["encoder"] == "mobilenet_v2" and vectors.card["trained"] is False
+    assert vectors.card["img_dir"] == "photos"
+
+
+def test_extract_is_independent_of_batch_size(folder: Path, encoder: Encoder) -> None:
+    names = list_photos(folder)
+    results = []
+    for batch_size in (1, 4, 32):
+        extract(names, folder, folder.parent / f"{batch_size}.npy", encoder, batch_size=batch_size)
+        results.append(np.load(folder.parent / f"{batch_size}.npy"))
+    for one, other in itertools.pairwise(results):
+        assert min(cosine(a, b) for a, b in zip(one, other, strict=True)) > 0.9999
+
+
+def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder: Path, encoder: Encoder) -> None:
+    good = [
+        "two\nlines.jpg",
+        "a b.jpg",
+        '"quoted".jpg',
+        "ünï.jpg",
+        os.fsdecode(b"caf\xe9.jpg"),
+        "LOUD.JPG",
+        "-l.jpg",
+        "日本.jpg",
+    ]
+    for name in good:
+        shutil.copy(folder / "car" / "00.jpg", folder / name)
+    for kind in ("PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "AVIF", "JPEG2000"):
+        suffix = {"TIFF": "tif", "JPEG2000": "jp2"}.get(kind, kind.lower())
+        Image.open(folder / "car" / "00.jpg").save(folder / f"car.{suffix}", kind)
+        good.append(f"car.{suffix}")
+    bad = set(bad_files(folder)) - {"folder.jpg"}  # a folder is looked into, not listed
+    names = [*list_photos(folder), "missing.jpg", ""]
+    output = folder.parent / "out.npy"
+    done = extract(names, folder, output, encoder)
+    vectors, card = np.load(output), json.loads((folder.parent / "out.npy.json").read_text())
+    assert {failure["name"] for failure in done.failures} == {*bad, ""}
+    assert card["failures"] == done.failures and all(failure["reason"] for failure in done.failures)
+    failed = [failure["row"] for failure in done.failures]
+    assert [names[row] for row in failed] == [failure["name"] for failure in done.failures]
+    assert np.array_equal(np.flatnonzero(~vectors.any(axis=1)), sorted(failed))
+    for name in good:
+        assert cosine(vectors[names.index(name)], alone(encoder, folder / name)) > 0.9999, name
+
+
+def test_extract_strict_stops_at_the_first_bad_photo(folder: Path, encoder: Encoder) -> None:
+    (folder / "bad.jpg").write_text("no photo")
+    with pytest.raises(ImageReadError, match=r"bad\.jpg"):
+        extract(list_photos(folder), folder, folder.parent / "out.npy", encoder, strict=True)
+    assert not (folder.parent / "out.npy").exists()
+
+
+def test_extract_of_nothing_readable_is_refused(tmp_path: Path, encoder: Encoder) -> None:
+    with pytest.raises(VectorsError, match=r"none of the 2 photos.*img_dir"):
+        extract(["a.jpg", "b.jpg"], tmp_path, tmp_path / "out.npy", encoder)
+    with pytest.raises(VectorsError, match="there are no photos"):
+        extract([], tmp_path, tmp_path / "out.npy", encoder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_extract_never_overwrites_unasked(folder: Path, encoder: Encoder) -> None:
+    output = folder.parent / "out.npy"
+    output.write_text("precious")
+    with pytest.raises(VectorsError, match="exists"):
+        extract(list_photos(folder), folder, output, encoder)
+    assert output.read_text() == "precious"
+    extract(list_photos(folder), folder, output, encoder, overwrite=True)
+    assert np.load(output).shape == (9, 1280)
+
+
+def test_extract_update_encodes_what_is_new_and_drops_what_is_gone(folder: Path, encoder: Encoder) -> None:
+    output = folder.parent / "out.npy"
+    (folder / "bad.jpg").write_text("no photo yet")
+    extract(list_photos(folder), folder, output, encoder)
+    before = dict(zip(list_photos(folder), np.load(output), strict=True))
+    shutil.rmtree(folder / "car")
+    shutil.copy(folder / "sea" / "00.jpg", folder / "bad.jpg")  # readable now
+    shutil.copy(folder / "sea" / "01.jpg", folder / "a new one.jpg")
+    done = extract(list_photos(folder), folder, output, encoder, update=True)
+    after = dict(zip(list_photos(folder), np.load(output), strict=True))
+    assert (done.encoded, done.kept, done.failures) == (2, 6, [])
+    assert not any(name.startswith("car/") for name in after)
+    assert all(np.array_equal(after[name], before[name]) for name in after.keys() & before.keys() - {"bad.jpg"})
+    assert cosine(after["a new one.jpg"], alone(encoder, folder / "sea" / "01.jpg")) > 0.9999
+    assert cosine(after["bad.jpg"], alone(encoder, folder / "sea" / "00.jpg")) > 0.9999
+
+
+def test_extract_update_with_another_encoder_is_refused(folder: Path, encoder: Encoder) -> None:
+    extract(list_photos(folder), folder, folder.parent / "out.npy", encoder)
+    other = load_encoder(EncoderSpec("mobilenet_v2", weights="none", resize="keras"))
+    with pytest.raises(VectorsError, match="another encoder"):
+        extract(list_photos(folder), folder, folder.parent / "out.npy", other, update=True)
+
+
+def test_extract_without_room_says_so_before_it_begins(folder: Path) -> None:
+    limit = "import resource, sys, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
+    start = "sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run(sys.executable, "-c", limit + start, ROOT, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, cwd=folder.parent)
+    assert done.returncode == 1 and "has no room" in done.stderr
+    assert sorted(entry.name for entry in folder.parent.iterdir()) == ["photos"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many") / "photos"
+    draw_samples(folder, per_kind=16)
+    (folder / "bad.jpg").write_text("no photo")
+    return folder
+
+
+def test_extract_killed_at_random_moments_ends_with_the_same_bytes(many: Path) -> None:
+    command = [sys.executable, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, "-b", "8"]
+    whole, killed = many.parent / "whole.npy", many.parent / "killed.npy"
+    assert run(*command, "-o", whole, cwd=many.parent).returncode == 0
+    moments = random.Random(5)
+    for _ in range(3):
+        part, size = many.parent / "killed.npy.part.json", -1
+        process = subprocess.Popen([*command, "-o", killed], cwd=many.parent, stderr=subprocess.DEVNULL)
+        size = part.stat().st_mtime_ns if part.exists() else -1
+        while process.poll() is None and (not part.exists() or part.stat().st_mtime_ns == size):
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert not killed.exists() and part.exists(), "the run ended before it could be killed"
+    done = run(*command, "-o", killed, cwd=many.parent)
+    assert done.returncode == 0 and ", 0 kept" not in done.stdout
+    assert killed.read_bytes() == whole.read_bytes()
+    assert Path(f"{killed}.txt").read_bytes() == Path(f"{whole}.txt").read_bytes()
+    assert json.loads(Path(f"{killed}.json").read_text()) == json.loads(Path(f"{whole}.json").read_text())
+    assert not [entry.name for entry in many.parent.iterdir() if ".part" in entry.name or ".tmp" in entry.name]
+
+
+def test_extract_interrupted_by_ctrl_c_says_how_to_go_on(many: Path) -> None:
+    command = [sys.executable, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, "-b", "8", "-o", "stopped.npy"]
+    process = subprocess.Popen(command, cwd=many.parent, stderr=subprocess.PIPE, text=True)
+    part = many.parent / "stopped.npy.part.json"
+    while process.poll() is None and not part.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1 and "the same command goes on" in said and "Traceback" not in said
+    refused = run(*command, "--resize", "keras", cwd=many.parent)
+    assert refused.returncode == 1 and "unfinished run made with another resize" in refused.stderr
+    done = run(*command, cwd=many.parent)
+    assert done.returncode == 0 and ", 0 kept" not in done.stdout
+
+
+def test_extract_finds_a_rotated_copy_near_its_original(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
+    original = Image.open(photos / "car" / "00.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    original.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", quality=95, exif=exif)
+    turned, upright = alone(encoder, tmp_path / "turned.jpg"), alone(encoder, photos / "car" / "00.jpg")
+    assert 2 - 2 * cosine(turned, upright) < 0.05

@@ -1,0 +1,228 @@
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from http_server import serve
+from PIL import Image
+
+from similar_images import images
+from similar_images.images import ImageReadError, download, read_image, resize, thumbnail
+
+RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+
+
+def encoded(image: Image.Image, kind: str, **how: object) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind, **how)
+    return data.getvalue()
+
+
+def two_halves(mode: str = "RGB") -> Image.Image:
+    image = Image.new("RGB", (64, 48), RED)
+    image.paste(BLUE, (32, 0, 64, 48))
+    return image.convert(mode)
+
+
+def near(pixel: np.ndarray, colour: tuple[int, int, int], by: int = 12) -> bool:
+    return bool(np.abs(pixel.astype(int) - colour).max() <= by)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM", "TGA", "JPEG2000", "AVIF", "MPO"])
+def test_read_image_of_every_format_gives_rgb(kind: str) -> None:
+    pixels = read_image(encoded(two_halves(), kind))
+    assert pixels.shape == (48, 64, 3) and pixels.dtype == np.uint8
+    assert near(pixels[24, 8], RED, 20) and near(pixels[24, 56], BLUE, 20)
+
+
+@pytest.mark.parametrize("source", ["path", "str", "bytes", "pil"])
+def test_read_image_of_every_kind_of_source_is_equal(photo: Path, source: str) -> None:
+    opened = {"path": photo, "str": str(photo), "bytes": photo.read_bytes(), "pil": Image.open(photo)}[source]
+    assert np.array_equal(read_image(opened), np.array(Image.open(photo)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_read_image_with_exif_orientation_is_upright(orientation: int) -> None:
+    undo = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}.get(orientation, [])
+    stored = two_halves()
+    for operation in undo:  # what a camera held that way would store
+        stored = stored.transpose(Image.Transpose(operation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = read_image(encoded(stored, "JPEG", exif=exif, quality=95))
+    assert pixels.shape == (48, 64, 3)
+    assert near(pixels[24, 8], RED) and near(pixels[24, 56], BLUE)
+
+
+def test_read_image_with_damaged_exif_is_read_as_stored() -> None:
+    data = encoded(two_halves(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert read_image(data).shape == (48, 64, 3)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "YCbCr", "1"])
+def test_read_image_of_other_modes_keeps_the_look(mode: str) -> None:
+    expected = np.array(two_halves(mode).convert("RGB"))
+    assert np.abs(read_image(two_halves(mode)).astype(int) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+def test_read_image_with_alpha_lies_over_white(mode: str) -> None:
+    image = Image.new("RGBA", (4, 4), (0, 0, 0, 0)).convert(mode)
+    assert np.all(read_image(image) == 255)
+
+
+def test_read_image_of_palette_png_with_transparent_colour_lies_over_white() -> None:
+    data = encoded(Image.new("P", (4, 4), 0), "PNG", transparency=0)
+    assert np.all(read_image(data) == 255)
+
+
+def test_read_image_of_cmyk_jpeg_is_right_with_and_without_adobe_marker() -> None:
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    adobe = encoded(image, "JPEG", quality=95)
+    assert b"Adobe" in adobe and near(read_image(adobe)[8, 8], RED)
+    start = adobe.index(b"\xff\xee")
+    length = struct.unpack(">H", adobe[start + 2 : start + 4])[0]
+    inverted = Image.eval(image, lambda value: 255 - value)
+    plain = encoded(inverted, "JPEG", quality=95)
+    plain = plain[:start] + plain[start + 2 + length :]
+    assert b"Adobe" not in plain and near(read_image(plain)[8, 8], RED)
+
+
+def test_read_image_of_16_bit_grey_scales_to_8() -> None:
+    values = np.full((4, 4), 32768, np.uint16)
+    assert np.all(np.abs(read_image(encoded(Image.fromarray(values), "PNG")).astype(int) - 128) <= 1)
+
+
+def test_read_image_of_float_tiff_between_0_and_1_scales_to_255() -> None:
+    values = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    pixels = read_image(encoded(Image.fromarray(values), "TIFF"))
+    assert pixels[0, 0, 0] == 0 and pixels[3, 3, 0] == 255
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WEBP"])
+def test_read_image_of_animation_gives_first_frame(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    data = encoded(frames[0], kind, save_all=True, append_images=frames[1:], duration=50)
+    assert near(read_image(data)[4, 4], RED, 20)
+
+
+def test_read_image_of_heic_is_read_or_names_what_to_install() -> None:
+    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, which only some users need, is not installed")
+    data = io.BytesIO()
+    heif.from_pillow(two_halves()).save(data, quality=90)
+    assert near(read_image(data.getvalue())[24, 8], RED, 20)
+
+
+def test_read_image_of_heic_without_the_package_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "_register_heif", lambda: None)
+    with pytest.raises(ImageReadError, match="pip install pillow-heif"):
+        read_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+def test_read_image_with_target_decodes_jpeg_at_reduced_scale() -> None:
+    data = encoded(Image.new("RGB", (1600, 1200), RED), "JPEG")
+    assert read_image(data, (224, 224)).shape == (300, 400, 3)
+    assert read_image(data).shape == (1200, 1600, 3)
+
+
+def bad_files(folder: Path) -> dict[str, str]:
+    """Make files that can't be read; return the reason that each should be given."""
+    jpeg = encoded(Image.effect_noise((200, 200), 80).convert("RGB"), "JPEG")
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("not a photo")
+    (folder / "cut.jpg").write_bytes(jpeg[: len(jpeg) // 2])
+    (folder / "cut.png").write_bytes(encoded(two_halves(), "PNG")[:60])
+    (folder / "bomb.png").write_bytes(bomb())
+    (folder / "folder.jpg").mkdir()
+    (folder / "nowhere.jpg").symlink_to(folder / "missing")
+    (folder / "loop.jpg").symlink_to(folder / "loop.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    return {
+        "empty.jpg": "empty",
+        "text.jpg": "not a photo",
+        "cut.jpg": "cut off",
+        "cut.png": "cut off",
+        "bomb.png": "megapixels",
+        "folder.jpg": "folder",
+        "nowhere.jpg": "link to a file that is not there",
+        "loop.jpg": "symbolic links",
+        "pipe.jpg": "not a regular file",
+        "missing.jpg": "no such file",
+    }
+
+
+def bomb() -> bytes:
+    """Return the start of a PNG that claims to be 100,000 x 100,000 pixels."""
+    import zlib
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+def test_read_image_of_bad_files_names_file_and_reason(tmp_path: Path) -> None:
+    for name, reason in bad_files(tmp_path).items():
+        with pytest.raises(ImageReadError, match=reason) as caught:
+            read_image(tmp_path / name)
+        assert name in str(caught.value) and name not in caught.value.reason
+
+
+def test_read_image_of_odd_name_can_be_printed(tmp_path: Path) -> None:
+    with pytest.raises(ImageReadError) as caught:
+        read_image(tmp_path / os.fsdecode(b"caf\xe9\n.jpg"))
+    assert "caf\\xe9\\n.jpg" in str(caught.value)
+    str(caught.value).encode()
+
+
+def test_resize_bilinear_is_antialiased_and_keras_is_nearest() -> None:
+    stripes = np.zeros((8, 8, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert np.all(np.abs(resize(stripes, (1, 1)).astype(int) - 128) < 20)
+    assert set(np.unique(resize(stripes, (3, 3), "keras"))) <= {0, 255}
+    assert resize(stripes, (5, 3)).shape == (3, 5, 3)
+
+
+def test_resize_keras_equals_keras_load_img(photo: Path) -> None:
+    import keras
+
+    published = np.array(keras.utils.load_img(photo, target_size=(30, 20)))
+    assert np.array_equal(resize(read_image(photo), (20, 30), "keras"), published)
+
+
+def test_thumbnail_is_small_jpeg_in_proportion(photo: Path) -> None:
+    small = Image.open(io.BytesIO(thumbnail(photo, 32)))
+    assert (small.format, small.size) == ("JPEG", (32, 24))
+
+
+def test_download_and_its_limits(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(images, "URL_SECONDS", 1)
+    (photo.parent / "ä b.jpg").write_bytes(photo.read_bytes())
+    with serve(photo.parent) as (address, _):
+        assert np.array_equal(read_image(f"{address}/photo.jpg"), read_image(photo))
+        assert download(f"{address}/redirect/3/photo.jpg") == photo.read_bytes()
+        for path, reason in {
+            "redirect/4/photo.jpg": "redirects too often",
+            "to-file": "not http or https",
+            "to-ftp": "not http or https",
+            "missing.jpg": "404",
+            "endless": "larger than 20 MB",
+            "slow": "within 1 seconds",
+        }.items():
+            with pytest.raises(ImageReadError, match=reason) as caught:
+                read_image(f"{address}/{path}")
+            assert f"{address}/{path}" in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["ftp://localhost/a.jpg", "file:///etc/hostname"])
+def test_download_of_other_schemes_is_refused(address: str) -> None:
+    with pytest.raises(ImageReadError, match="only http and https"):
+        read_image(address)
+
+
+def test_download_from_nobody_says_so() -> None:
+    with pytest.raises(ImageReadError, match="can't be reached"):
+        read_image("http://127.0.0.1:9/a.jpg")

@@ -1,0 +1,64 @@
+"""Who may import whom, and how quickly."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "similar_images"
+MAY_IMPORT = {
+    "_files": set(),
+    "images": set(),
+    "pca": set(),
+    "evaluation": set(),
+    "samples": set(),
+    "weights": set(),
+    "file_list": {"_files"},
+    "vectors": {"_files", "file_list"},
+    "encoders": {"_files", "images", "weights"},
+    "runtimes": {"encoders", "images"},
+    "extraction": {"_files", "encoders", "images", "runtimes", "vectors"},
+    "index": {"_files", "vectors"},
+    "index_building": {"_files", "evaluation", "index", "pca", "vectors"},
+    "gallery": {"_files", "encoders", "images", "index", "runtimes", "vectors"},
+    "widgets": {"gallery", "images", "widgets"},
+}
+ONLY_IN = {
+    "tensorflow": {"weights", "runtimes"},
+    "keras": {"weights"},
+    "faiss": {"index", "index_building"},
+    "ipywidgets": {"widgets"},
+    "click": set(),
+}
+
+
+def imported(file: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add(node.module)
+    return names
+
+
+FILES = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_module_imports_only_what_it_may(file: Path) -> None:
+    module = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    ours = {name.split(".")[1] for name in imported(file) if name.startswith("similar_images.")}
+    assert ours <= MAY_IMPORT[module]
+    theirs = {name.split(".")[0] for name in imported(file)}
+    assert not [name for name, places in ONLY_IN.items() if name in theirs and module not in places]
+
+
+def test_importing_gallery_and_panel_loads_no_tensorflow() -> None:
+    ours = "import sys, similar_images.widgets, similar_images.extraction, similar_images.index_building"
+    code = f"{ours}; print({{'tensorflow', 'keras', 'faiss'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from similar_images.vectors import UnfinishedVectors, VectorsError, normalise, open_vectors, read_names
+
+
+def finished(path: Path, rows: np.ndarray) -> Path:
+    unfinished = UnfinishedVectors(path, rows.shape, {"encoder": "test"})
+    unfinished.open(start_anew=False)
+    unfinished.write(0, rows)
+    unfinished.finish({"encoder": "test"}, [f"{row}.jpg" for row in range(len(rows))])
+    return path
+
+
+ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
+
+
+def test_unfinished_vectors_appear_whole_and_leave_nothing_behind(tmp_path: Path) -> None:
+    path = finished(tmp_path / "a.saved_predictions.npy", ROWS)
+    assert np.array_equal(np.load(path), ROWS) and np.load(path).dtype == np.float32
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == [path.name, f"{path.name}.json", f"{path.name}.txt"]
+    vectors = open_vectors(path)
+    assert read_names(path, 3, vectors.card["file_list_digest"]) == ["0.jpg", "1.jpg", "2.jpg"]
+
+
+def test_unfinished_vectors_go_on_from_the_last_checkpoint_only_with_the_same_options(tmp_path: Path) -> None:
+    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 32})
+    assert first.open(start_anew=False) is False
+    first.write(0, ROWS[:1])
+    first.failures[0] = {"row": 0, "name": "0.jpg", "reason": "it is empty"}
+    first.checkpoint(1)
+    first.close()
+    with pytest.raises(VectorsError, match=r"another batch_size \(32, now 16\).*--overwrite"):
+        UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 16}).open(start_anew=False)
+    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 32})
+    assert again.open(start_anew=False) is True
+    assert (again.done, again.failures) == (1, first.failures)
+
+
+def test_unfinished_vectors_ignore_the_record_of_a_run_that_is_gone(tmp_path: Path) -> None:
+    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    first.open(start_anew=False)
+    first.checkpoint(2)
+    first.close()
+    (tmp_path / "a.npy.part").unlink()
+    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    assert again.open(start_anew=False) is False and again.done == 0
+    again.close()  # killed before its first checkpoint
+    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open(start_anew=False) is False
+
+
+def test_unfinished_vectors_written_by_two_runs_are_refused(tmp_path: Path) -> None:
+    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    first.open(start_anew=False)
+    with pytest.raises(VectorsError, match="another run is writing"):
+        UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open(start_anew=False)
+    first.close()
+
+
+def test_open_vectors_without_card_takes_4096_for_the_published_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "list.txt.saved_predictions.npy", np.ones((2, 4096), np.float32))
+    np.save(tmp_path / "other.npy", np.ones((2, 8), np.float32))
+    (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
+    published = open_vectors(tmp_path / "list.txt.saved_predictions.npy")
+    assert (published.card["encoder"], published.card["layer"], published.card["resize"]) == ("vgg16", "fc2", "keras")
+    assert read_names(published.path, 2, None) == ["a.jpg", "b.jpg"]
+    assert "encoder" not in open_vectors(tmp_path / "other.npy").card
+
+
+def test_open_vectors_of_what_is_none_says_so(tmp_path: Path) -> None:
+    (tmp_path / "text.npy").write_text("nothing")
+    np.save(tmp_path / "flat.npy", np.ones(3))
+    np.save(tmp_path / "words.npy", np.array([["a"]]))
+    np.save(tmp_path / "empty.npy", np.ones((0, 4), np.float32))
+    for name in ("text", "flat", "words", "empty"):
+        with pytest.raises(VectorsError, match="not a vectors file"):
+            open_vectors(tmp_path / f"{name}.npy")
+    with pytest.raises(VectorsError, match=r"extract_image_vectors\.py makes it"):
+        open_vectors(tmp_path / "missing.npy")
+
+
+def test_vectors_and_names_of_other_runs_are_refused(tmp_path: Path) -> None:
+    path = finished(tmp_path / "a.npy", ROWS)
+    names = path.with_name("a.npy.txt")
+    digest = open_vectors(path).card["file_list_digest"]
+    names.write_text("0.jpg\n1.jpg\nother.jpg\n")
+    with pytest.raises(VectorsError, match="was changed after"):
+        read_names(path, 3, digest)
+    names.write_text("0.jpg\n")
+    with pytest.raises(VectorsError, match="1 names for the 3 rows"):
+        read_names(path, 3, digest)
+    names.unlink()
+    with pytest.raises(VectorsError, match="is missing"):
+        read_names(path, 3, digest)
+    np.save(path, np.ones((5, 4), np.float32))
+    with pytest.raises(VectorsError, match="of different runs"):
+        open_vectors(path)
+    path.with_name("a.npy.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        open_vectors(path)
+
+
+def test_distances_are_squared_l2_of_unit_vectors(tmp_path: Path) -> None:
+    vectors = open_vectors(finished(tmp_path / "a.npy", ROWS))
+    unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
+    expected = ((unit[[2, 0]] - unit[1]) ** 2).sum(axis=1)
+    assert np.allclose(vectors.distances(unit[1], np.array([2, 0])), expected, atol=1e-6)
+
+
+def test_normalise_leaves_zeros_and_the_callers_array_alone() -> None:
+    rows = np.array([[3, 4], [0, 0]], np.float32)
+    assert np.allclose(normalise(rows), [[0.6, 0.8], [0, 0]])
+    assert rows.tolist() == [[3, 4], [0, 0]]
+
+
+def test_chunks_make_up_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("similar_images.vectors.CHUNK_BYTES", 32)
+    chunks = list(open_vectors(finished(tmp_path / "a.npy", ROWS)).chunks())
+    assert [start for start, _ in chunks] == [0, 2]
+    assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), ROWS)
