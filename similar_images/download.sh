@@ -14,15 +14,24 @@ room() { # FOLDER MEGABYTES
     [ "$free" -ge "$2" ] || fail 1 "$2 MB are needed in $(cd "$1" && pwd), which has $free: free some"
 }
 
-# Get an archive, going on where an earlier try stopped, and test it: URL FILE
+# Get a zip archive, going on where an earlier try stopped, and test it: URL FILE
 fetch() {
     [ ! -f "$2" ] || return 0
-    if ! unzip -tqq "$2.part" >/dev/null 2>&1; then
+    if [ -f "$2.part" ] && ! whole "$2.part"; then
+        echo "Going on with $1 ..."
+        download "$1" "$2.part" || fail 1 "$1 could not be downloaded: check the connection and run this again, it goes on where it stopped"
+        whole "$2.part" || rm -f "$2.part" # what was left is damaged: from the start
+    fi
+    if [ ! -f "$2.part" ]; then
         echo "Downloading $1 ..."
         download "$1" "$2.part" || fail 1 "$1 could not be downloaded: check the connection and run this again, it goes on where it stopped"
-        unzip -tqq "$2.part" >/dev/null 2>&1 || { rm -f "$2.part"; fail 1 "what came from $1 is no whole zip archive, and was removed: run this again"; }
+        whole "$2.part" || { rm -f "$2.part"; fail 1 "what came from $1 is no whole zip archive, and was removed: run this again"; }
     fi
     mv "$2.part" "$2"
+}
+
+whole() { # FILE
+    unzip -tqq "$1" >/dev/null 2>&1
 }
 
 download() { # URL FILE

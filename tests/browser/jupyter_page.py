@@ -19,7 +19,7 @@ NOTEBOOK = "Similar image.ipynb"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 START_SECONDS = 60
-PATIENCE_MS = 120_000
+PATIENCE_MS = 30_000
 SETTLE_MS = 3_000
 
 

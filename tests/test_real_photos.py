@@ -1,0 +1,54 @@
+"""What the project must show on real photos with real trained weights, where they are at hand."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from similar_images.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.evaluation import precision_at_k
+from similar_images.extraction import extract
+from similar_images.file_list import list_photos
+from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.vectors import open_vectors
+
+
+@pytest.fixture(scope="module")
+def mobilenet(shared: Path) -> Encoder:
+    weights = shared / "weights" / "mobilenet_v2_1.0_224_features.keras"
+    return load_encoder(EncoderSpec("mobilenet_v2", weights=str(weights)))
+
+
+def build(photos: Path, folder: Path, encoder: Encoder) -> Gallery:
+    extract(list_photos(photos), photos, folder / "v.saved_predictions.npy", encoder)
+    vectors = open_vectors(folder / "v.saved_predictions.npy")
+    build_index(vectors, folder / "v.faiss.index", IndexSettings(), lambda step, share: None)
+    return Gallery.open(folder / "v.faiss.index")
+
+
+def test_caltech101_precision_at_10(shared: Path, tmp_path: Path, mobilenet: Encoder) -> None:
+    gallery = build(shared / "images" / "caltech101", tmp_path, mobilenet)
+    labels = np.array([name.split("/")[0] for name in gallery.names])
+    relevant = []
+    for row in range(len(labels)):
+        ids = [hit.image_id for hit in gallery.search(row, 11) if hit.image_id != row][:10]
+        relevant.append(labels[ids] == labels[row])
+    assert len(labels) == 2400 and precision_at_k(np.array(relevant)) >= 0.78
+
+
+def test_coco_photo_turned_by_exif_finds_its_original(shared: Path, tmp_path: Path, mobilenet: Encoder) -> None:
+    gallery = build(shared / "images" / "coco", tmp_path, mobilenet)
+    with open(shared / "images" / "coco" / "ATTRIBUTION.csv", newline="") as file:
+        assert len(gallery) == len(list(csv.DictReader(file)))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for row in range(0, len(gallery), 20):
+        turned = io.BytesIO()
+        with Image.open(gallery.photo_path(row)) as original:
+            original.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", quality=95, exif=exif)
+        first = gallery.search(turned.getvalue(), k=1)[0]
+        assert first.image_id == row and first.distance < 0.05

@@ -1,0 +1,135 @@
+"""Every script as a person runs it: exit code, words, and what it leaves behind."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import run
+
+from similar_images.vectors import open_vectors
+
+EXTRACT, BUILD = "extract_image_vectors.py", "build_search_db.py"
+UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")
+
+
+@pytest.fixture
+def work(tmp_path: Path, photos: Path) -> Path:
+    """A folder to run scripts in, with some photos, and vectors that have an index."""
+    for kind in ("car", "sea"):
+        shutil.copytree(photos / kind, tmp_path / "photos" / kind)
+    rows = np.random.default_rng(0).random((40, 16), np.float32)
+    np.save(tmp_path / "some.saved_predictions.npy", rows)
+    (tmp_path / "some").write_text("".join(f"{row}.jpg\n" for row in range(40)))
+    assert run(BUILD, "-i", "some.saved_predictions.npy", cwd=tmp_path).returncode == 0
+    return tmp_path
+
+
+@pytest.mark.parametrize("script", [EXTRACT, BUILD, "run_demo.py"])
+def test_help_names_every_option(script: str, tmp_path: Path) -> None:
+    for flag in ("-h", "--help"):
+        done = run(script, flag, cwd=tmp_path)
+        assert done.returncode == 0 and done.stdout.startswith("Usage:") and done.stderr == ""
+    contract = {
+        EXTRACT: "-l --filename_list -d --img_dir -o --output_filename -m --model_filename -b --batch_size -v "
+        "--encoder --layer --weights --overwrite --update --strict",
+        BUILD: "-i --input_vectors -o --output_filename -d --dimension -v --nlist --m --nbits --pca --factory "
+        "--train_size --overwrite",
+        "run_demo.py": "--images --folder --no-open",
+    }
+    said = set(re.findall(r"--?[a-z_-]+", done.stdout))
+    assert set(contract[script].split()) <= said
+
+
+MISTAKES = [
+    ([EXTRACT], 2, "Directory 'ms_coco/val2014' does not exist"),
+    ([EXTRACT, "-d", "missing"], 2, "Directory 'missing' does not exist"),
+    ([EXTRACT, "-d", "photos", "-l", "missing"], 2, "File 'missing' does not exist"),
+    ([EXTRACT, "-d", "photos", "-b", "0"], 2, "0 is not in the range"),
+    ([EXTRACT, "-d", "photos", "--layer", "fc3"], 2, "'fc3' is not one of"),
+    ([EXTRACT, "-d", "photos", "--encoder", "vgg17"], 1, "there is no encoder 'vgg17': choose one of"),
+    ([EXTRACT, "-d", "photos", "--weights", "missing.h5"], 1, "no weights file missing.h5"),
+    ([EXTRACT, "-d", "photos", "-m", "photos/car/00.jpg"], 1, "not a Keras model"),
+    ([EXTRACT, "-d", "photos", *UNTRAINED, "-o", "some.saved_predictions.npy"], 1, "exists: keep it, --update it"),
+    ([EXTRACT, "-d", "photos", *UNTRAINED, "-o", "missing/out.npy"], 1, "No such file or directory: 'missing/out.npy"),
+    ([EXTRACT, "-d", "photos", "-l", "wrong", *UNTRAINED], 1, "none of the 1 photos could be read"),
+    ([EXTRACT, "-d", "empty", *UNTRAINED], 1, "there are no photos to encode"),
+    ([EXTRACT, "-d", "photos", "-l", "mixed", *UNTRAINED, "--strict"], 1, "missing.jpg: there is no such file"),
+    ([BUILD], 2, "Missing option '-i'"),
+    ([BUILD, "-i", "missing.npy"], 1, "no vectors file missing.npy: extract_image_vectors.py makes it"),
+    ([BUILD, "-i", "wrong"], 1, "not a vectors file"),
+    ([BUILD, "-i", "some.saved_predictions.npy"], 1, "some.faiss.index exists"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "-d", "4096", "--overwrite"], 1, "vectors of 16 numbers, not 4096"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "17", "--overwrite"], 1, "--pca 17 is not between 1 and"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "x", "--overwrite"], 2, "'x' is not a valid"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "--factory", "IVF99,Flat", "--overwrite"], 1, "can't train IVF99"),
+    (["run_demo.py", "--images", "missing", "--no-open"], 2, "there is no folder missing"),
+]
+
+
+@pytest.mark.parametrize(("command", "code", "sentence"), MISTAKES, ids=[" ".join(words[0]) for words in MISTAKES])
+def test_mistake_gets_a_sentence_and_changes_nothing(work: Path, command: list[str], code: int, sentence: str) -> None:
+    (work / "empty").mkdir()
+    (work / "wrong").write_text("car/99.jpg\n")
+    (work / "mixed").write_text("car/00.jpg\nmissing.jpg\n")
+    before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
+    done = run(*command, cwd=work)
+    assert done.returncode == code, done.stderr
+    assert sentence in " ".join(done.stderr.split()) and "Traceback" not in done.stderr and done.stdout == ""
+    after = {path: path.read_bytes() for path in work.rglob("*") if path.is_file() and ".part" not in path.name}
+    assert after == before
+
+
+def test_extract_then_build_from_a_folder(work: Path) -> None:
+    done = run(EXTRACT, "-d", "photos", *UNTRAINED, cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "6 photos, 6 encoded" in done.stdout and "0 could not be read" in done.stdout
+    assert "UNTRAINED" in done.stderr and "I0000" not in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (work / "photos.saved_predictions.npy.txt").read_text().splitlines()[0] == "car/00.jpg"
+    done = run(BUILD, "-i", "photos.saved_predictions.npy", cwd=work)
+    assert done.returncode == 0 and done.stderr == ""
+    assert "IVF100,PQ16x8 is too much for 6 vectors of 1280 numbers: Flat it is." in done.stdout
+    assert "photos.faiss.index: Flat, 6 vectors" in done.stdout and "recall@5 1.000" in done.stdout
+
+
+def test_extract_from_a_list_names_the_output_after_it(work: Path) -> None:
+    (work / "list.txt").write_bytes(b"sea/01.jpg\r\ncar/00.jpg\nmissing.jpg\n")
+    done = run(EXTRACT, "-l", "list.txt", "-d", "photos", *UNTRAINED, cwd=work)
+    assert done.returncode == 0 and "missing.jpg: there is no such file" in done.stdout
+    vectors = open_vectors(work / "list.txt.saved_predictions.npy")
+    assert vectors.array.any(axis=1).tolist() == [True, True, False]
+    assert vectors.card["failures"] == [{"row": 2, "name": "missing.jpg", "reason": "there is no such file"}]
+
+
+def test_extract_saves_and_loads_the_model_file(work: Path) -> None:
+    command = (EXTRACT, "-d", "photos", *UNTRAINED, "-m", "model.keras")
+    assert run(*command, "-o", "a.npy", cwd=work).returncode == 0
+    assert run(*command, "-o", "b.npy", cwd=work).returncode == 0
+    assert (work / "model.keras").exists() and (work / "a.npy").read_bytes() == (work / "b.npy").read_bytes()
+    done = run(EXTRACT, "-d", "photos", "-m", "model.keras", "-o", "c.npy", cwd=work)
+    assert done.returncode == 1 and "model.keras holds mobilenet_v2 with weights none, not vgg16 fc2" in done.stderr
+
+
+def test_build_takes_its_options(work: Path) -> None:
+    command = (BUILD, "-i", "some.saved_predictions.npy", "-o", "other.faiss.index")
+    done = run(*command, "-d", "16", "--nlist", "2", "--m", "4", "--nbits", "3", "--pca", "8", "-v", cwd=work)
+    assert done.returncode == 0, done.stderr
+    assert "other.faiss.index: PCAR8,IVF1,PQ4x3, 40 vectors" in done.stdout and "other.faiss.index.json" in done.stdout
+    done = run(*command, "--factory", "HNSW8", "--overwrite", cwd=work)
+    assert done.returncode == 0 and "HNSW8, 40 vectors" in done.stdout
+
+
+def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> None:
+    folder = work / "my photos\n& more"
+    (work / "photos").rename(folder)
+    done = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
+    assert done.returncode == 0, done.stderr
+    assert "Encoded 6 photos" in done.stdout and "Going on UNTRAINED" in done.stderr
+    index = work / "out" / f"{folder.name}.faiss.index"
+    built = index.stat().st_mtime_ns
+    again = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
+    assert again.returncode == 0 and "Loading" not in again.stdout and index.stat().st_mtime_ns == built
+    shutil.copy(folder / "car" / "00.jpg", folder / "new.jpg")
+    more = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
+    assert "Encoded 1 photos" in more.stdout and index.stat().st_mtime_ns > built
