@@ -203,6 +203,16 @@ class Gallery:
             )
         return encoder
 
+    def warm_up(self) -> None:
+        """Load the encoder and run it once, so that a photo is encoded in milliseconds from then on.
+
+        Raises:
+            GalleryError, EncoderError: see `encoder`.
+        """
+        if "_runtime" not in vars(self):
+            width, height = self.encoder.size
+            self._runtime.encode(np.zeros((1, height, width, 3), np.uint8))
+
     @cached_property
     def _runtime(self) -> TensorFlowRuntime:
         return TensorFlowRuntime(self.encoder)

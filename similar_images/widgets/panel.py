@@ -96,7 +96,9 @@ class SearchPanel(ipw.VBox):
         Raises:
             ValueError: as `Gallery.search`.
         """
-        self._say("searching … (the first photo of your own loads the encoder, which takes some seconds)")
+        if self.gallery.row(query) is None:
+            self._say("loading the encoder, which takes some seconds the first time …")
+            self.gallery.warm_up()
         began = time.perf_counter()
         self._vector = self.gallery.vector(query)
         encode_ms = (time.perf_counter() - began) * 1000
