@@ -18,7 +18,8 @@ from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
 from similar_images.weights import WeightsUnavailableError, weights_are_cached
 
-UPLOAD_BYTES = 100_000_000
+# The notebook's connection takes messages of 10 MB, and drops larger ones without a word: a photo can be larger.
+SERVER_OPTIONS = ["--ServerApp.tornado_settings={'websocket_max_message_size': 100_000_000}"]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -107,9 +108,8 @@ def encode(names, photos, vectors, card):
 def open_notebook(index):
     """Become the notebook's server; without a browser it prints its address."""
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
-    settings = f"--ServerApp.tornado_settings={{'websocket_max_message_size': {UPLOAD_BYTES}}}"
     root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
-    os.execv(sys.executable, [sys.executable, "-m", "notebook", settings, *root, "Similar image.ipynb"])
+    os.execv(sys.executable, [sys.executable, "-m", "notebook", *SERVER_OPTIONS, *root, "Similar image.ipynb"])
 
 
 if __name__ == "__main__":

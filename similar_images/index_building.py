@@ -66,7 +66,7 @@ def fit_to_gallery(settings: IndexSettings, n: int, d: int) -> IndexSettings:
     if n < POINTS_PER_CODE << settings.nbits:
         return IndexSettings(factory="Flat")
     m = next(m for m in range(min(settings.m, d), 0, -1) if d % m == 0)
-    return replace(settings, nlist=min(settings.nlist, n // POINTS_PER_LIST), m=m)
+    return replace(settings, nlist=max(1, min(settings.nlist, n // POINTS_PER_LIST)), m=m)
 
 
 def describe(settings: IndexSettings) -> str:
@@ -105,8 +105,6 @@ def build_index(vectors: VectorFile, output: Path, settings: IndexSettings, prog
         there = np.flatnonzero(chunk.any(axis=1))
         index.add_with_ids(normalise(chunk[there]), there + start)
         progress("adding", (start + len(chunk)) / len(vectors.array))
-    with replacing(output) as temporary:
-        faiss.write_index(index, str(temporary))
     card: Card = {
         "index": describe(fitted),
         "asked_for": describe(settings),
@@ -115,12 +113,14 @@ def build_index(vectors: VectorFile, output: Path, settings: IndexSettings, prog
         "d": vectors.array.shape[1],
         "nprobe": NPROBE,
         "train_seconds": round(train_seconds, 2),
-        "bytes": output.stat().st_size,
         "vectors": relative_to_card(vectors.path, output),
         "vectors_card": vectors.card,
     }
     progress("checking", 0)
     card["self_check"] = _self_check(GalleryIndex(index, card), vectors, rows)
+    with replacing(output) as temporary:
+        faiss.write_index(index, str(temporary))
+    card["bytes"] = output.stat().st_size
     write_card(output, card)
     return card
 

@@ -69,11 +69,12 @@ class VectorFile:
 
 
 def normalise(vectors: Floats) -> Floats:
-    """Return a copy with rows of length 1; rows of zeros stay zero.
+    """Return a float32 copy with rows of length 1; rows of zeros stay zero.
 
     Args:
-        vectors: (n, d), not modified.
+        vectors: (n, d) of any floating-point type, not modified.
     """
+    vectors = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.ascontiguousarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)
 

@@ -35,6 +35,7 @@ def build(vectors: VectorFile, settings: IndexSettings) -> GalleryIndex:
         (1_023, 4096, IndexSettings(), "Flat"),
         (1, 4096, IndexSettings(), "Flat"),
         (100, 64, IndexSettings(nbits=4), "IVF2,PQ16x4"),
+        (8, 64, IndexSettings(nbits=1), "IVF1,PQ16x1"),
         (5_000, 1000, IndexSettings(), "IVF100,PQ10x8"),
         (5_000, 4096, IndexSettings(pca=64), "PCAR64,IVF100,PQ16x8"),
         (50, 4096, IndexSettings(factory="HNSW32"), "HNSW32"),

@@ -12,7 +12,7 @@ import pytest
 from http_server import serve
 from jupyter_page import CHROMIUM, NOTEBOOK, chromium, notebook_server, open_notebook
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from similar_images.gallery import Gallery
 
@@ -74,10 +74,14 @@ def names(page: Page) -> list[str]:
     return page.locator(".si-tile:visible figcaption span:first-child").all_inner_texts()
 
 
-def upload(page: Page, name: str, content: bytes) -> None:
+def choose(page: Page, file: Path | FilePayload) -> None:
     with page.expect_file_chooser() as chooser:
         page.get_by_role("button", name="Upload a photo").click()
-    chooser.value.set_files({"name": name, "mimeType": "image/jpeg", "buffer": content})
+    chooser.value.set_files(file)
+
+
+def upload(page: Page, name: str, content: bytes) -> None:
+    choose(page, {"name": name, "mimeType": "image/jpeg", "buffer": content})
 
 
 def asked(page: Page) -> Locator:
@@ -106,6 +110,15 @@ def test_upload_of_a_turned_photo_finds_its_original(page: Page, photos: Path) -
     with search(page):
         upload(page, "turned.jpg", data.getvalue())
     assert names(page)[0] == "car/02.jpg"
+
+
+def test_upload_of_a_large_photo_arrives(page: Page, photos: Path, tmp_path: Path) -> None:
+    with Image.open(photos / "bricks" / "00.jpg") as original:
+        original.resize((4000, 3000)).save(tmp_path / "large.bmp")  # 36 MB
+    with search(page):
+        choose(page, tmp_path / "large.bmp")
+    expect(asked(page)).to_have_text("large.bmp")
+    assert names(page)[0] == "bricks/00.jpg"
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
