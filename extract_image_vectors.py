@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
-from similar_images.extraction import extract
+from similar_images.extraction import check_request, extract
 from similar_images.file_list import list_photos, read_file_list
 from similar_images.images import source_name
 from similar_images.vectors import SUFFIX
@@ -66,6 +66,7 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, en
     try:
         names = read_file_list(filename_list) if filename_list else list_photos(img_dir)
         output = output_filename or Path(f"{filename_list or img_dir.resolve().name}{SUFFIX}")
+        check_request(names, img_dir, output, overwrite=overwrite, update=update)
         spec = EncoderSpec(encoder, layer, weights, resize)
         if model_filename is None and (encoder, layer or "fc2", weights) == ("vgg16", "fc2", "imagenet"):
             model_filename = PUBLISHED_MODEL

@@ -9,7 +9,7 @@ import click
 
 from similar_images._files import from_card
 from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.extraction import extract
+from similar_images.extraction import check_request, extract
 from similar_images.file_list import list_photos
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
@@ -92,6 +92,7 @@ def card_of_same_photos(vectors, photos):
 
 def encode(names, photos, vectors, card):
     """Write the vectors, with trained weights where they can be had, and only of new photos where that will do."""
+    check_request(names, photos, vectors, overwrite=True, update=False)
     click.echo("Loading the encoder, VGG16 ...")
     try:
         encoder = load_encoder(EncoderSpec())

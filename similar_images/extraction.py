@@ -42,6 +42,20 @@ class Extraction:
     seconds: float
 
 
+def check_request(names: Sequence[str], img_dir: Path, output: Path, *, overwrite: bool, update: bool) -> None:
+    """Find what would stop `extract`, of which these are arguments, before an encoder is loaded for it.
+
+    Raises:
+        VectorsError: there is nothing to encode, the output exists, or its folder can't be written to.
+    """
+    if not names:
+        raise VectorsError(f"there are no photos to encode: the list is empty, or {img_dir} holds none")
+    if output.exists() and not (overwrite or update):
+        raise VectorsError(f"{output} exists: keep it, --update it, or make it again with --overwrite")
+    if not os.access(output.parent, os.W_OK):
+        raise VectorsError(f"{output} can't be written: {output.parent} is no folder that you may write to")
+
+
 def extract(
     names: Sequence[str],
     img_dir: Path,
@@ -76,10 +90,7 @@ def extract(
         ImageReadError: a photo can't be read, and `strict`.
     """
     began = time.monotonic()
-    if not names:
-        raise VectorsError(f"there are no photos to encode: the list is empty, or {img_dir} holds none")
-    if output.exists() and not (overwrite or update):
-        raise VectorsError(f"{output} exists: keep it, --update it, or make it again with --overwrite")
+    check_request(names, img_dir, output, overwrite=overwrite, update=update)
     old = _open_old(output, encoder) if update and output.exists() else None
     old_rows = _readable_rows(old) if old else {}
     to_encode = [row for row, name in enumerate(names) if name not in old_rows]

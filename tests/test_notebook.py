@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import nbformat
@@ -42,3 +43,14 @@ def test_notebook_without_gallery_says_which_command_builds_one(
     with pytest.raises(CellExecutionError) as caught:
         execute(tmp_path / "missing.faiss.index", tmp_path, monkeypatch)
     assert "build_search_db.py" in str(caught.value) and "Traceback (most recent" not in str(caught.value)
+
+
+def test_notebook_with_vectors_of_another_index_says_so(
+    index_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(index_file.parent, tmp_path / "copy")
+    card = tmp_path / "copy" / "photos.saved_predictions.npy.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"digest": "of another run"}))
+    with pytest.raises(CellExecutionError) as caught:
+        execute(tmp_path / "copy" / index_file.name, tmp_path, monkeypatch)
+    assert "built from other vectors" in str(caught.value) and "Traceback (most recent" not in str(caught.value)

@@ -52,7 +52,7 @@ MISTAKES = [
     ([EXTRACT, "-d", "photos", "--weights", "missing.h5"], 1, "no weights file missing.h5"),
     ([EXTRACT, "-d", "photos", "-m", "photos/car/00.jpg"], 1, "not a Keras model"),
     ([EXTRACT, "-d", "photos", *UNTRAINED, "-o", "some.saved_predictions.npy"], 1, "exists: keep it, --update it"),
-    ([EXTRACT, "-d", "photos", *UNTRAINED, "-o", "missing/out.npy"], 1, "No such file or directory: 'missing/out.npy"),
+    ([EXTRACT, "-d", "photos", *UNTRAINED, "-o", "missing/out.npy"], 1, "missing is no folder that you may write to"),
     ([EXTRACT, "-d", "photos", "-l", "wrong", *UNTRAINED], 1, "none of the 1 photos could be read"),
     ([EXTRACT, "-d", "empty", *UNTRAINED], 1, "there are no photos to encode"),
     ([EXTRACT, "-d", "photos", "-l", "mixed", *UNTRAINED, "--strict"], 1, "missing.jpg: there is no such file"),
