@@ -4,6 +4,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from http_server import serve
 from PIL import Image
@@ -108,10 +109,9 @@ def test_read_image_of_animation_gives_first_frame(kind: str) -> None:
     assert near(read_image(data)[4, 4], RED, 20)
 
 
-def test_read_image_of_heic_is_read_or_names_what_to_install() -> None:
-    heif = pytest.importorskip("pillow_heif", reason="pillow-heif, which only some users need, is not installed")
+def test_read_image_of_heic_is_read_with_the_package_for_it() -> None:
     data = io.BytesIO()
-    heif.from_pillow(two_halves()).save(data, quality=90)
+    pillow_heif.from_pillow(two_halves()).save(data, quality=90)
     assert near(read_image(data.getvalue())[24, 8], RED, 20)
 
 

@@ -69,7 +69,9 @@ class SearchPanel(ipw.VBox):
             min(k, most), max=most, min=1, description="Results", layout=ipw.Layout(width="150px")
         )
         self._status = ipw.HTML()
-        self._asked = ipw.HTML(layout=ipw.Layout(width="220px", flex="0 0 auto", margin="0 12px 8px 2px"))
+        self._asked = ipw.HTML(
+            layout=ipw.Layout(width="220px", max_width="100%", flex="0 0 auto", margin="0 12px 8px 2px")
+        )
         self._tiles = [Tile(self._search_from) for _ in range(most)]
         super().__init__([ipw.HTML(f"<style>{STYLE}</style>"), self._controls(), self._status, self._results()])
         self.add_class("similar-images")
@@ -106,6 +108,7 @@ class SearchPanel(ipw.VBox):
         self._show_hits(f"{encode_ms:.0f} ms to encode, ")
 
     def _show_hits(self, before: str = "") -> None:
+        self._say("searching …")
         began = time.perf_counter()
         assert self._vector is not None
         self.hits = self.gallery.search(self._vector, self._k.value)
@@ -130,9 +133,10 @@ class SearchPanel(ipw.VBox):
         return ipw.Box(controls, layout=ipw.Layout(flex_flow="row wrap", align_items="center"))
 
     def _results(self) -> ipw.Widget:
-        columns = "repeat(auto-fill, minmax(150px, 1fr))"
+        columns = "repeat(auto-fill, minmax(min(150px, 100%), 1fr))"
         grid = ipw.GridBox(
-            self._tiles, layout=ipw.Layout(grid_template_columns=columns, grid_gap="8px", flex="1 1 330px")
+            self._tiles,
+            layout=ipw.Layout(grid_template_columns=columns, grid_gap="8px", flex="1 1 330px", min_width="0"),
         )
         return ipw.Box([self._asked, grid], layout=ipw.Layout(flex_flow="row wrap", align_items="flex-start"))
 

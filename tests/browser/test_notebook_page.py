@@ -190,7 +190,7 @@ def test_saved_notebook_holds_no_photo(page: Page, folder: Path, photos: Path) -
 
 
 def test_panel_fits_a_narrow_window(page: Page) -> None:
-    page.set_viewport_size({"width": 520, "height": 900})
+    page.set_viewport_size({"width": 760, "height": 900})
     pick_random(page)
     panel = page.locator(".similar-images").bounding_box()
     assert panel is not None
