@@ -82,8 +82,8 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
 
 
 def _show(bar, step, share):
-    bar.label = step.capitalize()
-    bar.update(int(share * 100) - bar.pos)
+    bar.label, bar.pos = step.capitalize(), int(share * 100)
+    bar.render_progress()
 
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ class Encoder:
         return {
             "encoder": self.spec.name,
             "layer": self.spec.layer,
-            "weights": _weights_on_card(self.spec.weights, path),
+            "weights": _weights_on_card(self.spec, path),
             "trained": is_trained(self.spec.weights),
             "weights_digest": self.weights_digest,
             "model_file": relative_to_card(file, path) if file else None,
@@ -98,10 +98,13 @@ class Encoder:
         }
 
 
-def _weights_on_card(weights: str, path: Path) -> str:
-    return "+".join(
-        part if part in NAMED_WEIGHTS else relative_to_card(Path(part), path) for part in weights.split("+")
-    )
+def _weights_on_card(spec: EncoderSpec, path: Path) -> str:
+    parts = _weights_of_each(spec.name, spec.weights)
+    return "+".join(part if part in NAMED_WEIGHTS else relative_to_card(Path(part), path) for part in parts)
+
+
+def _weights_of_each(name: str, weights: str) -> list[str]:
+    return weights.split("+") if "+" in name else [weights]
 
 
 def label(card: Card) -> str:
@@ -112,7 +115,7 @@ def label(card: Card) -> str:
 
 def spec_of_card(card: Card, path: Path) -> EncoderSpec:
     """Return the spec of the encoder that the card of `path` describes."""
-    parts = card["weights"].split("+")
+    parts = _weights_of_each(card["encoder"], card["weights"])
     weights = "+".join(part if part in NAMED_WEIGHTS else str(from_card(part, path)) for part in parts)
     file = from_card(card["model_file"], path) if card["model_file"] else None
     if file and not file.exists() and weights in NAMED_WEIGHTS:
@@ -130,7 +133,7 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
     if spec.model_file is not None:
         return _encoder(spec, _load_model(spec.model_file))
     names = spec.name.split("+")
-    weights = spec.weights.split("+") if len(names) > 1 else [spec.weights]
+    weights = _weights_of_each(spec.name, spec.weights)
     if len(names) > 2 or len(weights) > len(names):
         raise EncoderError(
             f"{spec.name} with weights {spec.weights}: two encoders can be joined, each with one weights"
@@ -159,7 +162,7 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     if card is None:
         return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
     held = (card["encoder"], card["layer"], card["weights"])
-    wanted = (spec.name, _layer(spec), _weights_on_card(spec.weights, file))
+    wanted = (spec.name, _layer(spec), _weights_on_card(spec, file))
     if held != wanted:
         raise EncoderError(
             f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"

@@ -111,6 +111,12 @@ def test_encoder_survives_its_card(tmp_path: Path) -> None:
     assert spec_of_card(card, tmp_path / "vectors" / "x.npy").model_file is None
 
 
+def test_card_keeps_a_weights_file_with_a_plus_in_its_name(tmp_path: Path, encoder: Encoder) -> None:
+    spec = EncoderSpec("mobilenet_v2", weights=str(tmp_path / "a+b.h5"))
+    card = Encoder(spec, encoder.model, "").card(tmp_path / "v.npy")
+    assert card["weights"] == "a+b.h5" and spec_of_card(card, tmp_path / "v.npy") == spec
+
+
 def test_own_model_file_is_taken_as_it_is(tmp_path: Path) -> None:
     import keras
 
