@@ -17,7 +17,7 @@ from test_images import bad_files
 
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.extraction import extract
-from similar_images.file_list import list_photos, read_file_list
+from similar_images.file_list import list_photos, read_file_list, write_file_list
 from similar_images.images import ImageReadError
 from similar_images.samples import draw_samples
 from similar_images.vectors import VectorsError, open_vectors
@@ -157,47 +157,61 @@ def test_extract_without_room_says_so_before_it_begins(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("many") / "photos"
-    draw_samples(folder, per_kind=16)
-    (folder / "bad.jpg").write_text("no photo")
+    """A folder with list.txt: 2,005 lines, which take long enough to be interrupted three times."""
+    folder = tmp_path_factory.mktemp("many")
+    draw_samples(folder / "photos", per_kind=16)
+    (folder / "photos" / "bad.jpg").write_text("no photo")
+    write_file_list(folder / "list.txt", list_photos(folder / "photos") * 5)
     return folder
 
 
 def test_extract_killed_at_random_moments_ends_with_the_same_bytes(many: Path) -> None:
-    command = [sys.executable, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, "-b", "8"]
-    whole, killed = many.parent / "whole.npy", many.parent / "killed.npy"
-    assert run(*command, "-o", whole, cwd=many.parent).returncode == 0
+    command = [sys.executable, ROOT / SCRIPT, "-l", "list.txt", "-d", "photos", *UNTRAINED, "-b", "8"]
+    whole, killed = many / "whole.npy", many / "killed.npy"
+    assert run(*command, "-o", whole, cwd=many).returncode == 0
     moments = random.Random(5)
     for _ in range(3):
-        part, size = many.parent / "killed.npy.part.json", -1
-        process = subprocess.Popen([*command, "-o", killed], cwd=many.parent, stderr=subprocess.DEVNULL)
-        size = part.stat().st_mtime_ns if part.exists() else -1
-        while process.poll() is None and (not part.exists() or part.stat().st_mtime_ns == size):
-            time.sleep(0.02)
+        part = many / "killed.npy.part.json"
+        before = part.stat().st_mtime_ns if part.exists() else 0
+        process = subprocess.Popen([*command, "-o", killed], cwd=many, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not part.exists() or part.stat().st_mtime_ns == before):
+            time.sleep(0.02)  # until it has got further than the last one
         time.sleep(moments.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert not killed.exists() and part.exists(), "the run ended before it could be killed"
-    done = run(*command, "-o", killed, cwd=many.parent)
+    done = run(*command, "-o", killed, cwd=many)
     assert done.returncode == 0 and ", 0 kept" not in done.stdout
     assert killed.read_bytes() == whole.read_bytes()
     assert Path(f"{killed}.txt").read_bytes() == Path(f"{whole}.txt").read_bytes()
     assert json.loads(Path(f"{killed}.json").read_text()) == json.loads(Path(f"{whole}.json").read_text())
-    assert not [entry.name for entry in many.parent.iterdir() if ".part" in entry.name or ".tmp" in entry.name]
+    assert not [entry.name for entry in many.iterdir() if ".part" in entry.name or ".tmp" in entry.name]
 
 
 def test_extract_interrupted_by_ctrl_c_says_how_to_go_on(many: Path) -> None:
-    command = [sys.executable, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, "-b", "8", "-o", "stopped.npy"]
-    process = subprocess.Popen(command, cwd=many.parent, stderr=subprocess.PIPE, text=True)
-    part = many.parent / "stopped.npy.part.json"
+    command = [
+        sys.executable,
+        ROOT / SCRIPT,
+        "-l",
+        "list.txt",
+        "-d",
+        "photos",
+        *UNTRAINED,
+        "-b",
+        "8",
+        "-o",
+        "stopped.npy",
+    ]
+    process = subprocess.Popen(command, cwd=many, stderr=subprocess.PIPE, text=True)
+    part = many / "stopped.npy.part.json"
     while process.poll() is None and not part.exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and "the same command goes on" in said and "Traceback" not in said
-    refused = run(*command, "--resize", "keras", cwd=many.parent)
+    refused = run(*command, "--resize", "keras", cwd=many)
     assert refused.returncode == 1 and "unfinished run made with another resize" in refused.stderr
-    done = run(*command, cwd=many.parent)
+    done = run(*command, cwd=many)
     assert done.returncode == 0 and ", 0 kept" not in done.stdout
 
 
