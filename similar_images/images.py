@@ -24,6 +24,7 @@ Resize = Literal["bilinear", "keras"]
 URL_SECONDS = 10
 URL_BYTES = 20_000_000
 URL_REDIRECTS = 3
+DRAFT_MARGIN = 2  # at 1 the coarser scaling shows: vectors of COCO photos differ by cosines down to 0.92
 HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 # Pillow refuses photos above twice its limit with an error, which is what we rely on; its warning below is only noise.
@@ -53,7 +54,7 @@ def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
     Args:
         source: a path, the bytes of a photo file, an http(s) address, or a PIL image (not modified).
         target: (width, height) in pixels that the caller will resize to; a JPEG is then decoded at a smaller scale
-            where that still gives at least these sizes. None decodes every pixel.
+            where that still gives at least twice these sizes. None decodes every pixel.
 
     Returns:
         (h, w, 3) uint8 RGB: EXIF orientation applied, transparency over white, the first frame of an animation.
@@ -66,7 +67,8 @@ def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
             return np.array(_to_rgb(_upright(source), source.format))
         with _opened(source) as file, _identify(file) as image:
             if target is not None:
-                image.draft(None, (max(target), max(target)))  # square: EXIF may swap the sides
+                side = DRAFT_MARGIN * max(target)
+                image.draft(None, (side, side))  # square: EXIF may swap the sides
             return np.array(_to_rgb(_upright(image), image.format))
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
         raise ImageReadError(source_name(source), _reason(source, error)) from error

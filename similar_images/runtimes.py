@@ -38,4 +38,4 @@ class TensorFlowRuntime:
         Returns:
             (b, d) float32.
         """
-        return np.asarray(self._run(pixels), np.float32)
+        return np.array(self._run(pixels), np.float32)  # a copy: TensorFlow's own is read-only

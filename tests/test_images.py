@@ -123,7 +123,7 @@ def test_read_image_of_heic_without_the_package_says_what_to_install(monkeypatch
 
 def test_read_image_with_target_decodes_jpeg_at_reduced_scale() -> None:
     data = encoded(Image.new("RGB", (1600, 1200), RED), "JPEG")
-    assert read_image(data, (224, 224)).shape == (300, 400, 3)
+    assert read_image(data, (224, 224)).shape == (600, 800, 3)
     assert read_image(data).shape == (1200, 1600, 3)
 
 
