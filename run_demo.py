@@ -79,7 +79,7 @@ def prepare(photos, folder):
         index.unlink(missing_ok=True)
     if not index.exists():
         click.echo("Building the index ...")
-        build_index(open_vectors(vectors), index, IndexSettings(), lambda step, share: None)
+        build_index(open_vectors(vectors), index, IndexSettings())
     return index
 
 

@@ -19,12 +19,12 @@ fetch() {
     [ ! -f "$2" ] || return 0
     if [ -f "$2.part" ] && ! whole "$2.part"; then
         echo "Going on with $1 ..."
-        download "$1" "$2.part" || fail 1 "$1 could not be downloaded: check the connection and run this again, it goes on where it stopped"
+        download "$1" "$2.part"
         whole "$2.part" || rm -f "$2.part" # what was left is damaged: from the start
     fi
     if [ ! -f "$2.part" ]; then
         echo "Downloading $1 ..."
-        download "$1" "$2.part" || fail 1 "$1 could not be downloaded: check the connection and run this again, it goes on where it stopped"
+        download "$1" "$2.part"
         whole "$2.part" || { rm -f "$2.part"; fail 1 "what came from $1 is no whole zip archive, and was removed: run this again"; }
     fi
     mv "$2.part" "$2"
@@ -35,6 +35,10 @@ whole() { # FILE
 }
 
 download() { # URL FILE
+    try_download "$1" "$2" || fail 1 "$1 could not be downloaded: check the connection and run this again, it goes on where it stopped"
+}
+
+try_download() { # URL FILE
     if command -v curl >/dev/null; then
         for try in 1 2 3 4 5; do
             status=0

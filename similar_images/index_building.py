@@ -77,7 +77,9 @@ def describe(settings: IndexSettings) -> str:
     return f"{reduced}IVF{settings.nlist},PQ{settings.m}x{settings.nbits}"
 
 
-def build_index(vectors: VectorFile, output: Path, settings: IndexSettings, progress: Progress) -> Card:
+def build_index(
+    vectors: VectorFile, output: Path, settings: IndexSettings, progress: Progress = lambda step, share: None
+) -> Card:
     """Build the index of a vectors file, check it against exact search, and write it with its card.
 
     Args:

@@ -46,7 +46,7 @@ def index_file(photos: Path, encoder: Encoder) -> Path:
     """The index of `photos`, with vectors and cards beside it."""
     vectors, index = photos.parent / "photos.saved_predictions.npy", photos.parent / "photos.faiss.index"
     extract(list_photos(photos), photos, vectors, encoder)
-    build_index(open_vectors(vectors), index, IndexSettings(), lambda step, share: None)
+    build_index(open_vectors(vectors), index, IndexSettings())
     return index
 
 

@@ -89,7 +89,7 @@ def test_gallery_without_vectors_is_approximate_and_says_so(
 ) -> None:
     vectors = tmp_path / "v.saved_predictions.npy"
     extract(list_photos(photos), photos, vectors, encoder)
-    build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings(nbits=4), lambda step, share: None)
+    build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings(nbits=4))
     whole = Gallery.open(tmp_path / "v.faiss.index")
     assert "approximate" not in repr(whole) and whole.search(3, k=1)[0].distance < 1e-5
     vectors.unlink()
@@ -122,7 +122,7 @@ def test_gallery_of_vectors_without_card_searches_its_own(tmp_path: Path) -> Non
     np.save(tmp_path / "list.txt.saved_predictions.npy", np.random.default_rng(0).random((30, 8), np.float32))
     (tmp_path / "list.txt").write_text("".join(f"{row}.jpg\n" for row in range(30)))
     vectors = open_vectors(tmp_path / "list.txt.saved_predictions.npy")
-    build_index(vectors, tmp_path / "list.txt.faiss.index", IndexSettings(), lambda step, share: None)
+    build_index(vectors, tmp_path / "list.txt.faiss.index", IndexSettings())
     opened = Gallery.open(tmp_path / "list.txt.faiss.index")
     assert opened.search("4.jpg", k=1)[0].name == "4.jpg" and "unknown encoder" in repr(opened)
     with pytest.raises(GalleryError, match="no card that names its encoder"):
@@ -134,7 +134,7 @@ def test_photo_without_vector_is_told_why(tmp_path: Path, photos: Path, encoder:
     (tmp_path / "photos" / "bad.jpg").write_text("no photo")
     names = list_photos(tmp_path / "photos")
     extract(names, tmp_path / "photos", tmp_path / "v.npy", encoder)
-    build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings(), lambda step, share: None)
+    build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings())
     opened = Gallery.open(tmp_path / "v.faiss.index")
     assert len(opened) == 3 and "bad.jpg" not in [hit.name for hit in opened.search(0, k=10)]
     assert opened.searchable_rows().tolist() == [0, 1, 2]

@@ -21,7 +21,7 @@ def vectors_like_real_ones(n: int, d: int, path: Path) -> VectorFile:
 
 def build(vectors: VectorFile, settings: IndexSettings) -> GalleryIndex:
     output = vectors.path.with_suffix(".faiss.index")
-    build_index(vectors, output, settings, lambda step, share: None)
+    build_index(vectors, output, settings)
     return GalleryIndex.open(output)
 
 

@@ -26,7 +26,7 @@ def mobilenet(shared: Path) -> Encoder:
 def build(photos: Path, folder: Path, encoder: Encoder) -> Gallery:
     extract(list_photos(photos), photos, folder / "v.saved_predictions.npy", encoder)
     vectors = open_vectors(folder / "v.saved_predictions.npy")
-    build_index(vectors, folder / "v.faiss.index", IndexSettings(), lambda step, share: None)
+    build_index(vectors, folder / "v.faiss.index", IndexSettings())
     return Gallery.open(folder / "v.faiss.index")
 
 
