@@ -200,7 +200,7 @@ def _car(image: Image.Image, draw: Draw, rng: Random) -> None:
     draw.polygon(
         [(left + 105, y - 72), (left + 135, y - 126), (left + 240, y - 126), (left + 274, y - 72)], fill=(200, 230, 250)
     )
-    draw.rounded_rectangle((left, y - 75, x + 370, y + 20), 24, fill=colour)
+    draw.rounded_rectangle((left, y - 75, left + 370, y + 20), 24, fill=colour)
     for wheel in (85, 285):
         _disc(draw, left + wheel, y + 22, 40, (25, 25, 28))
         _disc(draw, left + wheel, y + 22, 18, (190, 190, 195))
