@@ -2,14 +2,19 @@
 """Compute the feature vectors of photos: a file list or a folder in, LIST.saved_predictions.npy out."""
 
 import sys
+import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import click
 
+from similar_images.conversion import int8_file, remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
-from similar_images.extraction import check_request, extract
+from similar_images.extraction import check_request, extract, sample_photos
 from similar_images.file_list import list_photos, read_file_list
 from similar_images.images import source_name
+from similar_images.runtimes import open_runtime
 from similar_images.vectors import SUFFIX
 from similar_images.weights import is_trained
 
@@ -43,7 +48,26 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     help="Keras model to load, any from RGB pixels to a vector; the encoder is made and saved there if it "
     "doesn't exist.  [default: vgg_4096.keras for vgg16 fc2 with imagenet weights]",
 )
-@click.option("-b", "--batch_size", type=click.IntRange(min=1), default=32, help="Photos encoded at a time.")
+@click.option(
+    "-b",
+    "--batch_size",
+    type=click.IntRange(min=1),
+    help="Photos encoded at a time.  [default: 32; on a GPU what its memory takes]",
+)
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
+@click.option(
+    "--runtime",
+    type=click.Choice(["auto", "openvino", "tensorflow"]),
+    default="auto",
+    help="What runs the encoder: auto is TensorFlow where it sees a GPU, else OpenVINO.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "f32", "bf16", "int8"]),
+    default="auto",
+    help="Number format: auto is bf16 where the processor has it and the vectors stay the same, else f32; int8 is "
+    "calibrated on the photos and approximate.",
+)
 @click.option("--encoder", default="vgg16", help="A model of keras.applications, or two joined by '+'.")
 @click.option("--layer", type=click.Choice(["fc1", "fc2"]), help="Layer of vgg16.  [default: fc2]")
 @click.option("--weights", default="imagenet", help="imagenet, none (untrained), or a weights file of the encoder.")
@@ -57,8 +81,8 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
 @click.option("--update", is_flag=True, help="Encode only what the list gained, drop what it lost.")
 @click.option("--strict", is_flag=True, help="Stop at the first photo that can't be read.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every photo that could not be read.")
-def main(filename_list, img_dir, output_filename, model_filename, batch_size, encoder, layer, weights, resize,
-         overwrite, update, strict, verbose):  # fmt: skip
+def main(filename_list, img_dir, output_filename, model_filename, batch_size, workers, runtime, precision, encoder,
+         layer, weights, resize, overwrite, update, strict, verbose):  # fmt: skip
     """Compute the feature vectors of photos, float32 (photos, dimension), row i for line i of the list.
 
     Interrupted, the same command goes on where it stopped.
@@ -70,15 +94,17 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, en
         spec = EncoderSpec(encoder, layer, weights, resize)
         if model_filename is None and (encoder, layer or "fc2", weights) == ("vgg16", "fc2", "imagenet"):
             model_filename = PUBLISHED_MODEL
-        loaded = load_or_save_encoder(spec, model_filename) if model_filename else load_encoder(spec)
+        if model_filename:
+            loaded = load_or_save_encoder(spec, model_filename)
+        else:
+            loaded = remembered(spec) or load_encoder(spec)
         if not is_trained(weights):
             click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
-        quiet = not sys.stderr.isatty()
-        with click.progressbar(
-            length=len(names), label="Encoding", show_pos=True, file=sys.stderr, hidden=quiet
-        ) as bar:
-            done = extract(names, img_dir, output, loaded, batch_size=batch_size, overwrite=overwrite, update=update,
-                           strict=strict, progress=bar.update)  # fmt: skip
+        photos = partial(sample_photos, names, img_dir, loaded)
+        ready = open_runtime(loaded, runtime, precision, photos, int8_file(output, loaded))
+        with encoding_bar(len(names)) as update_bar:
+            done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
+                           update=update, strict=strict, progress=update_bar)  # fmt: skip
     except KeyboardInterrupt:
         raise click.ClickException("stopped: the same command goes on from here") from None
     except (ValueError, OSError) as error:
@@ -87,10 +113,30 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, en
         f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
         f"({done.encoded / done.seconds:.1f} photos/s), {done.kept:,} kept, {len(done.failures):,} could not be read"
     )
+    waits = ", ".join(f"{share:.0%} {what}" for what, share in done.shares.items())
+    click.echo(f"  {ready.name} {ready.precision}; of the time went {waits}")
     for failure in done.failures if verbose else done.failures[:10]:
         click.echo(f"  {source_name(failure['name'])}: {failure['reason']}")
     if len(done.failures) > 10 and not verbose:
         click.echo(f"  and {len(done.failures) - 10:,} more: all are named in {output}.json, and here with -v")
+
+
+@contextmanager
+def encoding_bar(photos):
+    """Show on a terminal how far `extract` has got, with photos/s and time left; yield what it is to call."""
+    calls = []  # (when, how many photos), the first of them with what an earlier run did
+    quiet = not sys.stderr.isatty()
+    with click.progressbar(
+        length=photos, label="Encoding", show_pos=True, item_show_func=str, file=sys.stderr, hidden=quiet
+    ) as bar:
+
+        def update(count):
+            calls.append((time.monotonic(), count))
+            seconds = calls[-1][0] - calls[0][0]
+            rate = f"{sum(count for _, count in calls[1:]) / seconds:.1f} photos/s" if seconds else ""
+            bar.update(count, rate)
+
+        yield update
 
 
 if __name__ == "__main__":

@@ -3,16 +3,20 @@
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
+from extract_image_vectors import encoding_bar
 from similar_images._files import from_card
+from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.extraction import check_request, extract
+from similar_images.extraction import check_request, extract, sample_photos
 from similar_images.file_list import list_photos
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
+from similar_images.runtimes import open_runtime
 from similar_images.samples import draw_samples
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
@@ -95,14 +99,15 @@ def encode(names, photos, vectors, card):
     check_request(names, photos, vectors, overwrite=True, update=False)
     click.echo("Loading the encoder, VGG16 ...")
     try:
-        encoder = load_encoder(EncoderSpec())
+        encoder = remembered(EncoderSpec()) or load_encoder(EncoderSpec())
     except WeightsUnavailableError as error:
         click.echo(f"Going on UNTRAINED, so that matches are by colour and texture: {error}", err=True)
-        encoder = load_encoder(EncoderSpec(weights="none"))
+        untrained = EncoderSpec(weights="none")
+        encoder = remembered(untrained) or load_encoder(untrained)
     update = card is not None and card["weights_digest"] == encoder.weights_digest
-    quiet = not sys.stderr.isatty()
-    with click.progressbar(length=len(names), label="Encoding", show_pos=True, file=sys.stderr, hidden=quiet) as bar:
-        done = extract(names, photos, vectors, encoder, overwrite=True, update=update, progress=bar.update)
+    runtime = open_runtime(encoder, photos=partial(sample_photos, names, photos, encoder))
+    with encoding_bar(len(names)) as update_bar:
+        done = extract(names, photos, vectors, runtime, overwrite=True, update=update, progress=update_bar)
     click.echo(f"Encoded {done.encoded:,} photos in {done.seconds:.0f} s, {len(done.failures):,} could not be read.")
 
 

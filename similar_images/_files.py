@@ -43,7 +43,7 @@ def read_card(path: Path) -> Card | None:
     """
     try:
         card = json.loads(card_path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError:
         card = None

@@ -8,12 +8,12 @@ import hashlib
 import importlib
 import inspect
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from similar_images._files import Card, from_card, read_card, relative_to_card, replacing, write_card
-from similar_images.images import Pixels, Resize, Source, read_image, resize
+from similar_images._files import Card, digest, from_card, read_card, relative_to_card, replacing, write_card
+from similar_images.images import Pixels, Resize, Source, read_resized
 from similar_images.weights import EncoderError, build_network, import_keras, is_trained
 
 VGG16_LAYERS = ("fc2", "fc1")
@@ -51,28 +51,37 @@ class EncoderSpec:
 
 @dataclass(frozen=True)
 class Encoder:
-    """A loaded encoder.
+    """An encoder, known from its card or loaded.
 
     Attributes:
-        spec: what it was made from.
-        model: the Keras graph, (b, height, width, 3) RGB values of 0 to 255 -> (b, d) float32.
-        weights_digest: SHA-256 of all weights, in order.
+        spec: what it is made from.
+        size: (width, height) in pixels that it takes.
+        dimension: length d of a vector.
+        weights_digest: SHA-256 of all weights, in order; of the file, where that is somebody's own model.
     """
 
     spec: EncoderSpec
-    model: Any
+    size: tuple[int, int]
+    dimension: int
     weights_digest: str
+    _loaded: Any = field(default=None, repr=False, compare=False)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """(width, height) in pixels that the model takes."""
-        height, width = self.model.input_shape[1:3]
-        return width or DEFAULT_SIDE, height or DEFAULT_SIDE
+    def model(self) -> Any:
+        """The Keras graph, (b, height, width, 3) RGB values of 0 to 255 -> (b, d) float32.
 
-    @property
-    def dimension(self) -> int:
-        """Length d of a vector."""
-        return int(self.model.output_shape[1])
+        Raises:
+            EncoderError: it has to be loaded first, and can't, or has other weights by now.
+        """
+        if self._loaded is not None:
+            return self._loaded
+        loaded = load_encoder(self.spec)
+        if loaded.weights_digest != self.weights_digest:
+            raise EncoderError(
+                f"the weights of {self.spec.name} are not those that made the vectors any more: put back the old ones, "
+                "or extract the vectors again with --overwrite"
+            )
+        return loaded.model
 
     def pixels(self, source: Source) -> Pixels:
         """Read a photo as the model takes it: (height, width, 3) uint8.
@@ -80,8 +89,7 @@ class Encoder:
         Raises:
             ImageReadError: see `images.read_image`.
         """
-        target = self.size if self.spec.resize == "bilinear" else None
-        return resize(read_image(source, target), self.size, self.spec.resize)
+        return read_resized(source, self.size, self.spec.resize)
 
     def card(self, path: Path) -> Card:
         """Return what the card of `path` says of this encoder, for `spec_of_card` to read."""
@@ -95,6 +103,7 @@ class Encoder:
             "model_file": relative_to_card(file, path) if file else None,
             "resize": self.spec.resize,
             "size": list(self.size),
+            "d": self.dimension,
         }
 
 
@@ -123,6 +132,12 @@ def spec_of_card(card: Card, path: Path) -> EncoderSpec:
     return EncoderSpec(card["encoder"], card["layer"], weights, card["resize"], file)
 
 
+def encoder_of_card(card: Card, path: Path) -> Encoder:
+    """Return the encoder that the card of `path` describes, which is loaded when its model is first asked for."""
+    width, height = card["size"]
+    return Encoder(spec_of_card(card, path), (width, height), card["d"], card["weights_digest"])
+
+
 def load_encoder(spec: EncoderSpec) -> Encoder:
     """Build an encoder, or load it from `spec.model_file`.
 
@@ -148,7 +163,8 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
 def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     """Load the encoder that `file` holds, or make it from `spec` and save it there with a card.
 
-    A model file without a card is somebody's own model: it is taken as it is, and named after the file.
+    A model file without a card is somebody's own model: it is taken as it is, and named after the file. A file that is
+    still the one that was saved is not loaded before its model is asked for.
 
     Raises:
         EncoderError: `file` holds another encoder than `spec` asks for, or see `load_encoder`.
@@ -157,17 +173,20 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     if not file.exists():
         encoder = load_encoder(spec)
         _save_model(encoder.model, file)
-        write_card(file, encoder.card(file))
+        write_card(file, encoder.card(file) | {"digest": digest(file)})
         return replace(encoder, spec=replace(encoder.spec, model_file=file))
     if card is None:
         return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
     held = (card["encoder"], card["layer"], card["weights"])
-    wanted = (spec.name, _layer(spec), _weights_on_card(spec, file))
+    wanted = (spec.name, usual_layer(spec), _weights_on_card(spec, file))
     if held != wanted:
         raise EncoderError(
             f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"
         )
-    return load_encoder(replace(spec, layer=_layer(spec), model_file=file))
+    spec = replace(spec, layer=usual_layer(spec), model_file=file)
+    if card.get("digest") == digest(file):
+        return replace(encoder_of_card(card, file), spec=spec)
+    return load_encoder(spec)
 
 
 def _words(held: tuple[str, str | None, str]) -> str:
@@ -175,15 +194,25 @@ def _words(held: tuple[str, str | None, str]) -> str:
     return f"{name} {layer} with weights {weights}" if layer else f"{name} with weights {weights}"
 
 
-def _layer(spec: EncoderSpec) -> str | None:
+def usual_layer(spec: EncoderSpec) -> str | None:
+    """Return the layer that a spec means: that of vgg16 need not be said."""
     return spec.layer or (VGG16_LAYERS[0] if spec.name == "vgg16" else None)
 
 
 def _encoder(spec: EncoderSpec, model: Any) -> Encoder:
+    height, width = model.input_shape[1:3]
+    size = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
+    layer = spec.layer if spec.model_file else usual_layer(spec)
+    return Encoder(replace(spec, layer=layer), size, int(model.output_shape[1]), _weights_digest(spec, model), model)
+
+
+def _weights_digest(spec: EncoderSpec, model: Any) -> str:
+    if spec.model_file and spec.weights == str(spec.model_file):  # its graph is not ours: it must be the same too
+        return digest(spec.model_file)
     weights = hashlib.sha256()
     for variable in model.weights:
         weights.update(variable.numpy().tobytes())
-    return Encoder(replace(spec, layer=spec.layer if spec.model_file else _layer(spec)), model, weights.hexdigest())
+    return weights.hexdigest()
 
 
 def _application(name: str) -> Any:

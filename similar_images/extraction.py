@@ -4,23 +4,22 @@ import hashlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from similar_images._files import Card, relative_to_card
 from similar_images.encoders import Encoder
 from similar_images.images import ImageReadError, Pixels, source_name
-from similar_images.runtimes import TensorFlowRuntime
+from similar_images.runtimes import Runtime
 from similar_images.vectors import UnfinishedVectors, VectorFile, VectorsError, open_vectors, read_names
 
 CHECKPOINT_SECONDS = 2.0
-READ_THREADS = min(8, (os.cpu_count() or 1) + 1)
+DEFAULT_WORKERS = os.cpu_count() or 1
 
 Photo = Pixels | Card  # or what is to be said of a photo that can't be read
 
@@ -34,12 +33,15 @@ class Extraction:
         kept: rows taken over from an earlier run or, when updating, from the existing file.
         failures: row, name and reason of every photo that could not be read.
         seconds: how long this run took.
+        shares: which part of that went into waiting for photos to be decoded, for the encoder, and for the disk: 0 to 1
+            each; they work side by side, so that the one with the largest share sets the pace.
     """
 
     encoded: int
     kept: int
     failures: list[Card]
     seconds: float
+    shares: dict[str, float]
 
 
 def check_request(names: Sequence[str], img_dir: Path, output: Path, *, overwrite: bool, update: bool) -> None:
@@ -60,9 +62,10 @@ def extract(
     names: Sequence[str],
     img_dir: Path,
     output: Path,
-    encoder: Encoder,
+    runtime: Runtime,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
     update: bool = False,
     strict: bool = False,
@@ -76,9 +79,10 @@ def extract(
     Args:
         names: the photos, relative to `img_dir`; name i becomes row i.
         img_dir: their folder.
-        output: the .npy file to write, float32 (len(names), encoder.dimension).
-        encoder: what to encode with.
-        batch_size: photos encoded at a time.
+        output: the .npy file to write, float32 (len(names), d).
+        runtime: what to encode with.
+        batch_size: photos encoded at a time; None for what suits the runtime.
+        workers: threads that read photos; None for one a processor core.
         overwrite: whether an existing output may be replaced, and an unfinished run with other options thrown away.
         update: take over the rows of names that an existing output has, and encode the others; photos that could not
             be read before are tried again.
@@ -91,10 +95,14 @@ def extract(
     """
     began = time.monotonic()
     check_request(names, img_dir, output, overwrite=overwrite, update=update)
+    encoder, batch_size = runtime.encoder, batch_size or runtime.batch_size
     old = _open_old(output, encoder) if update and output.exists() else None
     old_rows = _readable_rows(old) if old else {}
     to_encode = [row for row, name in enumerate(names) if name not in old_rows]
-    card = encoder.card(output) | {"img_dir": relative_to_card(img_dir, output)}
+    made_with = [f"{runtime.name} {runtime.precision}"]
+    if old:
+        made_with += [way for way in old.card.get("made_with", []) if way not in made_with]
+    card = encoder.card(output) | {"img_dir": relative_to_card(img_dir, output), "made_with": made_with}
     made_of = card | {"names": _digest(names), "batch_size": batch_size, "updates": old.card["digest"] if old else None}
 
     unfinished = UnfinishedVectors(output, (len(names), encoder.dimension), made_of)
@@ -104,8 +112,8 @@ def extract(
             _take_over(old, old_rows, names, unfinished)
         kept = len(names) - len(to_encode) + unfinished.done
         progress(kept)
-        read = partial(_read, encoder, img_dir, names, strict)
-        _encode_all(to_encode, read, TensorFlowRuntime(encoder), unfinished, batch_size, progress)
+        reading = _Reading(partial(_read, encoder, img_dir, names, strict), workers or DEFAULT_WORKERS)
+        written = _encode_all(to_encode, reading, runtime, unfinished, batch_size, progress)
         if len(unfinished.failures) == len(names):
             unfinished.discard()
             first = unfinished.failures[0]
@@ -116,7 +124,20 @@ def extract(
         unfinished.finish(card, names)
     finally:
         unfinished.close()
-    return Extraction(len(names) - kept, kept, list(unfinished.failures.values()), time.monotonic() - began)
+    seconds = time.monotonic() - began
+    shares = {"decode": reading.waited / seconds, "write": written / seconds}
+    shares["encode"] = 1 - sum(shares.values())
+    return Extraction(len(names) - kept, kept, list(unfinished.failures.values()), seconds, shares)
+
+
+def sample_photos(names: Sequence[str], img_dir: Path, encoder: Encoder, count: int) -> Pixels:
+    """Return up to `count` photos (s, height, width, 3) uint8, spread over the list; unreadable ones are left out."""
+    rows = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
+    with ThreadPoolExecutor(DEFAULT_WORKERS) as pool:
+        photos = list(pool.map(partial(_read, encoder, img_dir, names, False), rows.tolist()))
+    width, height = encoder.size
+    readable = [photo for photo in photos if not isinstance(photo, dict)]
+    return np.array(readable, np.uint8).reshape(-1, height, width, 3)
 
 
 def _digest(names: Sequence[str]) -> str:
@@ -151,52 +172,76 @@ def _read(encoder: Encoder, img_dir: Path, names: Sequence[str], strict: bool, r
         return {"row": row, "name": names[row], "reason": error.reason}
 
 
+class _Reading:
+    """Reads photos in threads, batch by batch and one batch ahead.
+
+    Attributes:
+        waited: seconds that were spent on waiting for photos.
+    """
+
+    def __init__(self, read: Callable[[int], Photo], workers: int) -> None:
+        self._read, self._workers = read, workers
+        self.waited = 0.0
+
+    def batches(self, batches: list[list[int]]) -> Iterator[tuple[list[int], list[Photo]]]:
+        """Yield each batch of rows with its photos, while threads read the next one."""
+        reading: deque[tuple[list[int], list[Future[Photo]]]] = deque()
+        with ThreadPoolExecutor(self._workers) as pool:
+            try:
+                for batch in [*batches, []]:
+                    reading.append((batch, [pool.submit(self._read, row) for row in batch]))
+                    if len(reading) > 1:
+                        rows, coming = reading.popleft()
+                        began = time.monotonic()
+                        photos = [photo.result() for photo in coming]
+                        self.waited += time.monotonic() - began
+                        yield rows, photos
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+
 def _encode_all(
     rows: list[int],
-    read: Callable[[int], Photo],
-    runtime: TensorFlowRuntime,
+    reading: _Reading,
+    runtime: Runtime,
     unfinished: UnfinishedVectors,
     batch_size: int,
     progress: Callable[[int], None],
-) -> None:
-    """Encode `rows` from `unfinished.done` on, in batches that don't depend on where an earlier run stopped."""
-    starts = range(unfinished.done, len(rows), batch_size)
-    done, saved_at = unfinished.done, time.monotonic()
+) -> float:
+    """Encode `rows` from `unfinished.done` on, in batches that don't depend on where an earlier run stopped.
+
+    Returns:
+        Seconds that were spent on writing.
+    """
+    members = [rows[start : start + batch_size] for start in range(unfinished.done, len(rows), batch_size)]
+    batches = _as_pixels(reading.batches(members), runtime.encoder.size, min(batch_size, len(rows)))
+    done, written, saved_at = unfinished.done, 0.0, time.monotonic()
     try:
-        for members, photos in _read_ahead([rows[start : start + batch_size] for start in starts], read):
-            unfinished.failures |= {photo["row"]: photo for photo in photos if isinstance(photo, dict)}
-            for row, vector in zip(members, _encode(photos, runtime, min(batch_size, len(rows))), strict=False):
-                unfinished.write(row, vector)
-            done += len(members)
-            progress(len(members))
+        for (batch, failures), vectors in runtime.encode_all(batches):
+            began = time.monotonic()
+            unfinished.failures |= failures
+            for row, vector in zip(batch, vectors, strict=False):
+                unfinished.write(row, vector * (row not in failures))
+            done += len(batch)
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 unfinished.checkpoint(done)
                 saved_at = time.monotonic()
+            written += time.monotonic() - began
+            progress(len(batch))
     finally:
         unfinished.checkpoint(done)
+    return written
 
 
-def _encode(photos: list[Photo], runtime: TensorFlowRuntime, batch_size: int) -> NDArray[np.float32]:
-    """Return (batch_size, d) vectors: of the photos in order, zero for those that could not be read, then padding."""
-    batch = np.zeros((batch_size, *runtime.shape), np.uint8)
-    readable = np.zeros(batch_size, bool)
-    for place, photo in enumerate(photos):
-        if not isinstance(photo, dict):
-            batch[place], readable[place] = photo, True
-    if not readable.any():
-        return np.zeros((batch_size, runtime.dimension), np.float32)
-    return np.where(readable[:, None], runtime.encode(batch), np.float32(0))
-
-
-def _read_ahead(batches: list[list[int]], read: Callable[[int], Photo]) -> Iterator[tuple[list[int], list[Photo]]]:
-    """Yield each batch of rows with its photos, while threads read the next one."""
-    reading: deque[tuple[list[int], list[Future[Photo]]]] = deque()
-    with ThreadPoolExecutor(READ_THREADS) as pool:
-        try:
-            for batch in [*batches, []]:
-                reading.append((batch, [pool.submit(read, row) for row in batch]))
-                if len(reading) > 1:
-                    rows, photos = reading.popleft()
-                    yield rows, [photo.result() for photo in photos]
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _as_pixels(
+    batches: Iterable[tuple[list[int], list[Photo]]], size: tuple[int, int], batch_size: int
+) -> Iterator[tuple[tuple[list[int], dict[int, Card]], Pixels]]:
+    """Yield batches as ((rows, failures by row), pixels), all of one size: black where there is no photo."""
+    width, height = size
+    for rows, photos in batches:
+        pixels = np.zeros((batch_size, height, width, 3), np.uint8)
+        failures = {photo["row"]: photo for photo in photos if isinstance(photo, dict)}
+        for place, photo in enumerate(photos):
+            if not isinstance(photo, dict):
+                pixels[place] = photo
+        yield (rows, failures), pixels

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images._files import Card, from_card
-from similar_images.encoders import Encoder, label, load_encoder, spec_of_card
+from similar_images.conversion import remembered
+from similar_images.encoders import Encoder, encoder_of_card, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
 from similar_images.index import NPROBE, RERANK, SUFFIX, GalleryIndex, GalleryIndexError
-from similar_images.runtimes import TensorFlowRuntime
+from similar_images.runtimes import Runtime, open_runtime_for_queries
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
 
 Query = Source | int | np.integer | NDArray[np.generic]
@@ -185,23 +186,20 @@ class Gallery:
 
     @cached_property
     def encoder(self) -> Encoder:
-        """The encoder that made the gallery's vectors, loaded when it is first needed.
+        """The encoder that made the gallery's vectors, loaded when it first has to run.
 
         Raises:
-            GalleryError: it is unknown, or not the same any more.
+            GalleryError: it is unknown.
             EncoderError: it can't be loaded.
         """
         if "encoder" not in self.card:
             raise GalleryError(
                 f"{self._vectors_path} has no card that names its encoder: only its own photos can be queries"
             )
-        encoder = load_encoder(spec_of_card(self.card, self._vectors_path))
-        if self.card["weights_digest"] not in (None, encoder.weights_digest):
-            raise GalleryError(
-                f"the weights of {self.encoder_label} are not those that made {self._vectors_path}: put back the old "
-                "ones or extract the vectors again with --overwrite"
-            )
-        return encoder
+        if self.card["weights_digest"]:
+            return encoder_of_card(self.card, self._vectors_path)
+        spec = spec_of_card(self.card, self._vectors_path)
+        return remembered(spec) or load_encoder(spec)
 
     def warm_up(self) -> None:
         """Load the encoder and run it once, so that a photo is encoded in milliseconds from then on.
@@ -214,8 +212,8 @@ class Gallery:
             self._runtime.encode(np.zeros((1, height, width, 3), np.uint8))
 
     @cached_property
-    def _runtime(self) -> TensorFlowRuntime:
-        return TensorFlowRuntime(self.encoder)
+    def _runtime(self) -> Runtime:
+        return open_runtime_for_queries(self.encoder, self.card.get("made_with", []), self._vectors_path)
 
     @cached_property
     def _rows(self) -> dict[str, int]:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from similar_images.extraction import extract
 from similar_images.file_list import list_photos
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
+from similar_images.runtimes import Runtime, open_runtime
 from similar_images.samples import draw_samples
 from similar_images.vectors import open_vectors
 
@@ -27,10 +29,25 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where converted encoders go: not where yours are."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["SIMILAR_IMAGES_CACHE"] = str(folder)
+    yield folder
+    del os.environ["SIMILAR_IMAGES_CACHE"]
+
+
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     """A quick one: what it sees doesn't matter here, only that it is always the same."""
     return load_encoder(EncoderSpec("mobilenet_v2", weights="none"))
+
+
+@pytest.fixture(scope="session")
+def runtime(encoder: Encoder) -> Runtime:
+    """The encoder, run as usual but in float32."""
+    return open_runtime(encoder, precision="f32")
 
 
 @pytest.fixture(scope="session")
@@ -42,16 +59,16 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def index_file(photos: Path, encoder: Encoder) -> Path:
+def index_file(photos: Path, runtime: Runtime) -> Path:
     """The index of `photos`, with vectors and cards beside it."""
     vectors, index = photos.parent / "photos.saved_predictions.npy", photos.parent / "photos.faiss.index"
-    extract(list_photos(photos), photos, vectors, encoder)
+    extract(list_photos(photos), photos, vectors, runtime)
     build_index(open_vectors(vectors), index, IndexSettings())
     return index
 
 
 @pytest.fixture(scope="session")
-def gallery(index_file: Path, encoder: Encoder) -> Gallery:
+def gallery(index_file: Path) -> Gallery:
     return Gallery.open(index_file)
 
 

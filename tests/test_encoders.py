@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_encoder_survives_its_card(tmp_path: Path) -> None:
 
 def test_card_keeps_a_weights_file_with_a_plus_in_its_name(tmp_path: Path, encoder: Encoder) -> None:
     spec = EncoderSpec("mobilenet_v2", weights=str(tmp_path / "a+b.h5"))
-    card = Encoder(spec, encoder.model, "").card(tmp_path / "v.npy")
+    card = replace(encoder, spec=spec).card(tmp_path / "v.npy")
     assert card["weights"] == "a+b.h5" and spec_of_card(card, tmp_path / "v.npy") == spec
 
 

@@ -15,15 +15,16 @@ from conftest import ROOT, run
 from PIL import Image
 from test_images import bad_files
 
-from similar_images.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos, read_file_list, write_file_list
 from similar_images.images import ImageReadError
+from similar_images.runtimes import Runtime, open_runtime
 from similar_images.samples import draw_samples
 from similar_images.vectors import VectorsError, open_vectors
 
 SCRIPT = "extract_image_vectors.py"
-UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")
+UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none", "--precision", "f32")
 
 
 @pytest.fixture
@@ -34,8 +35,9 @@ def folder(tmp_path: Path, photos: Path) -> Path:
     return tmp_path / "photos"
 
 
-def alone(encoder: Encoder, photo: Path) -> np.ndarray:
+def alone(runtime: Runtime, photo: Path) -> np.ndarray:
     """Encode one photo without the code that is tested."""
+    encoder = runtime.encoder
     return encoder.model(encoder.pixels(photo)[None]).numpy()[0]
 
 
@@ -43,31 +45,31 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
 
 
-def test_extract_gives_row_i_the_photo_of_line_i(folder: Path, encoder: Encoder) -> None:
+def test_extract_gives_row_i_the_photo_of_line_i(folder: Path, runtime: Runtime) -> None:
     names = list_photos(folder)[::-1]
     output = folder.parent / "out.npy"
-    done = extract(names, folder, output, encoder, batch_size=4)
+    done = extract(names, folder, output, runtime, batch_size=4)
     vectors = open_vectors(output)
     assert (done.encoded, done.kept, done.failures) == (9, 0, [])
     assert vectors.array.shape == (9, 1280) and vectors.array.dtype == np.float32
     assert read_file_list(output.with_name("out.npy.txt")) == names
     for row, name in enumerate(names):
-        assert cosine(vectors.array[row], alone(encoder, folder / name)) > 0.9999
+        assert cosine(vectors.array[row], alone(runtime, folder / name)) > 0.9999
     assert vectors.card["encoder"] == "mobilenet_v2" and vectors.card["trained"] is False
     assert vectors.card["img_dir"] == "photos"
 
 
-def test_extract_is_independent_of_batch_size(folder: Path, encoder: Encoder) -> None:
+def test_extract_is_independent_of_batch_size(folder: Path, runtime: Runtime) -> None:
     names = list_photos(folder)
     results = []
     for batch_size in (1, 4, 32):
-        extract(names, folder, folder.parent / f"{batch_size}.npy", encoder, batch_size=batch_size)
+        extract(names, folder, folder.parent / f"{batch_size}.npy", runtime, batch_size=batch_size)
         results.append(np.load(folder.parent / f"{batch_size}.npy"))
     for one, other in itertools.pairwise(results):
         assert min(cosine(a, b) for a, b in zip(one, other, strict=True)) > 0.9999
 
 
-def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder: Path, encoder: Encoder) -> None:
+def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder: Path, runtime: Runtime) -> None:
     good = [
         "two\nlines.jpg",
         "a b.jpg",
@@ -87,7 +89,7 @@ def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder:
     bad = set(bad_files(folder)) - {"folder.jpg"}  # a folder is looked into, not listed
     names = [*list_photos(folder), "missing.jpg", ""]
     output = folder.parent / "out.npy"
-    done = extract(names, folder, output, encoder)
+    done = extract(names, folder, output, runtime)
     vectors, card = np.load(output), json.loads((folder.parent / "out.npy.json").read_text())
     assert {failure["name"] for failure in done.failures} == {*bad, ""}
     assert card["failures"] == done.failures and all(failure["reason"] for failure in done.failures)
@@ -95,54 +97,54 @@ def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder:
     assert [names[row] for row in failed] == [failure["name"] for failure in done.failures]
     assert np.array_equal(np.flatnonzero(~vectors.any(axis=1)), sorted(failed))
     for name in good:
-        assert cosine(vectors[names.index(name)], alone(encoder, folder / name)) > 0.9999, name
+        assert cosine(vectors[names.index(name)], alone(runtime, folder / name)) > 0.9999, name
 
 
-def test_extract_strict_stops_at_the_first_bad_photo(folder: Path, encoder: Encoder) -> None:
+def test_extract_strict_stops_at_the_first_bad_photo(folder: Path, runtime: Runtime) -> None:
     (folder / "bad.jpg").write_text("no photo")
     with pytest.raises(ImageReadError, match=r"bad\.jpg"):
-        extract(list_photos(folder), folder, folder.parent / "out.npy", encoder, strict=True)
+        extract(list_photos(folder), folder, folder.parent / "out.npy", runtime, strict=True)
     assert not (folder.parent / "out.npy").exists()
 
 
-def test_extract_of_nothing_readable_is_refused(tmp_path: Path, encoder: Encoder) -> None:
+def test_extract_of_nothing_readable_is_refused(tmp_path: Path, runtime: Runtime) -> None:
     with pytest.raises(VectorsError, match=r"none of the 2 photos.*img_dir"):
-        extract(["a.jpg", "b.jpg"], tmp_path, tmp_path / "out.npy", encoder)
+        extract(["a.jpg", "b.jpg"], tmp_path, tmp_path / "out.npy", runtime)
     with pytest.raises(VectorsError, match="there are no photos"):
-        extract([], tmp_path, tmp_path / "out.npy", encoder)
+        extract([], tmp_path, tmp_path / "out.npy", runtime)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_extract_never_overwrites_unasked(folder: Path, encoder: Encoder) -> None:
+def test_extract_never_overwrites_unasked(folder: Path, runtime: Runtime) -> None:
     output = folder.parent / "out.npy"
     output.write_text("precious")
     with pytest.raises(VectorsError, match="exists"):
-        extract(list_photos(folder), folder, output, encoder)
+        extract(list_photos(folder), folder, output, runtime)
     assert output.read_text() == "precious"
-    extract(list_photos(folder), folder, output, encoder, overwrite=True)
+    extract(list_photos(folder), folder, output, runtime, overwrite=True)
     assert np.load(output).shape == (9, 1280)
 
 
-def test_extract_update_encodes_what_is_new_and_drops_what_is_gone(folder: Path, encoder: Encoder) -> None:
+def test_extract_update_encodes_what_is_new_and_drops_what_is_gone(folder: Path, runtime: Runtime) -> None:
     output = folder.parent / "out.npy"
     (folder / "bad.jpg").write_text("no photo yet")
-    extract(list_photos(folder), folder, output, encoder)
+    extract(list_photos(folder), folder, output, runtime)
     before = dict(zip(list_photos(folder), np.load(output), strict=True))
     shutil.rmtree(folder / "car")
     shutil.copy(folder / "sea" / "00.jpg", folder / "bad.jpg")  # readable now
     shutil.copy(folder / "sea" / "01.jpg", folder / "a new one.jpg")
-    done = extract(list_photos(folder), folder, output, encoder, update=True)
+    done = extract(list_photos(folder), folder, output, runtime, update=True)
     after = dict(zip(list_photos(folder), np.load(output), strict=True))
     assert (done.encoded, done.kept, done.failures) == (2, 6, [])
     assert not any(name.startswith("car/") for name in after)
     assert all(np.array_equal(after[name], before[name]) for name in after.keys() & before.keys() - {"bad.jpg"})
-    assert cosine(after["a new one.jpg"], alone(encoder, folder / "sea" / "01.jpg")) > 0.9999
-    assert cosine(after["bad.jpg"], alone(encoder, folder / "sea" / "00.jpg")) > 0.9999
+    assert cosine(after["a new one.jpg"], alone(runtime, folder / "sea" / "01.jpg")) > 0.9999
+    assert cosine(after["bad.jpg"], alone(runtime, folder / "sea" / "00.jpg")) > 0.9999
 
 
-def test_extract_update_with_another_encoder_is_refused(folder: Path, encoder: Encoder) -> None:
-    extract(list_photos(folder), folder, folder.parent / "out.npy", encoder)
-    other = load_encoder(EncoderSpec("mobilenet_v2", weights="none", resize="keras"))
+def test_extract_update_with_another_encoder_is_refused(folder: Path, runtime: Runtime) -> None:
+    extract(list_photos(folder), folder, folder.parent / "out.npy", runtime)
+    other = open_runtime(load_encoder(EncoderSpec("mobilenet_v2", weights="none", resize="keras")), precision="f32")
     with pytest.raises(VectorsError, match="another encoder"):
         extract(list_photos(folder), folder, folder.parent / "out.npy", other, update=True)
 
@@ -157,11 +159,11 @@ def test_extract_without_room_says_so_before_it_begins(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with list.txt: 2,005 lines, which take long enough to be interrupted three times."""
+    """A folder with list.txt: 4,010 lines, which take long enough to be interrupted three times."""
     folder = tmp_path_factory.mktemp("many")
     draw_samples(folder / "photos", per_kind=16)
     (folder / "photos" / "bad.jpg").write_text("no photo")
-    write_file_list(folder / "list.txt", list_photos(folder / "photos") * 5)
+    write_file_list(folder / "list.txt", list_photos(folder / "photos") * 10)
     return folder
 
 
@@ -215,10 +217,10 @@ def test_extract_interrupted_by_ctrl_c_says_how_to_go_on(many: Path) -> None:
     assert done.returncode == 0 and ", 0 kept" not in done.stdout
 
 
-def test_extract_finds_a_rotated_copy_near_its_original(photos: Path, tmp_path: Path, encoder: Encoder) -> None:
+def test_extract_finds_a_rotated_copy_near_its_original(photos: Path, tmp_path: Path, runtime: Runtime) -> None:
     original = Image.open(photos / "car" / "00.jpg")
     exif = Image.Exif()
     exif[0x0112] = 6
     original.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.jpg", quality=95, exif=exif)
-    turned, upright = alone(encoder, tmp_path / "turned.jpg"), alone(encoder, photos / "car" / "00.jpg")
+    turned, upright = alone(runtime, tmp_path / "turned.jpg"), alone(runtime, photos / "car" / "00.jpg")
     assert 2 - 2 * cosine(turned, upright) < 0.05

@@ -6,13 +6,14 @@ import pytest
 from http_server import serve
 from PIL import Image
 
-from similar_images.encoders import Encoder
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
 from similar_images.gallery import Gallery, GalleryError, default_index
 from similar_images.images import ImageReadError, read_image
 from similar_images.index_building import IndexSettings, build_index
+from similar_images.runtimes import Runtime
 from similar_images.vectors import open_vectors
+from similar_images.weights import EncoderError
 
 
 @pytest.fixture
@@ -85,10 +86,10 @@ def test_gallery_that_moved_as_a_whole_still_opens(moved: Path) -> None:
 
 
 def test_gallery_without_vectors_is_approximate_and_says_so(
-    tmp_path: Path, encoder: Encoder, photos: Path, gallery: Gallery
+    tmp_path: Path, runtime: Runtime, photos: Path, gallery: Gallery
 ) -> None:
     vectors = tmp_path / "v.saved_predictions.npy"
-    extract(list_photos(photos), photos, vectors, encoder)
+    extract(list_photos(photos), photos, vectors, runtime)
     build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings(nbits=4))
     whole = Gallery.open(tmp_path / "v.faiss.index")
     assert "approximate" not in repr(whole) and whole.search(3, k=1)[0].distance < 1e-5
@@ -99,9 +100,9 @@ def test_gallery_without_vectors_is_approximate_and_says_so(
     assert 3 in [hit.image_id for hit in hits] and hits[0].distance > 1e-3
 
 
-def test_gallery_of_files_that_do_not_belong_together_is_refused(moved: Path, photos: Path, encoder: Encoder) -> None:
+def test_gallery_of_files_that_do_not_belong_together_is_refused(moved: Path, photos: Path, runtime: Runtime) -> None:
     vectors = moved.with_name("photos.saved_predictions.npy")
-    extract(list_photos(photos)[::-1], photos, vectors, encoder, overwrite=True)
+    extract(list_photos(photos)[::-1], photos, vectors, runtime, overwrite=True)
     with pytest.raises(GalleryError, match=r"built from other vectors.*build_search_db\.py --overwrite"):
         Gallery.open(moved)
     vectors.with_name(vectors.name + ".txt").unlink()
@@ -114,7 +115,7 @@ def test_gallery_whose_encoder_changed_refuses_new_photos_only(moved: Path, phot
     opened = Gallery.open(moved)
     opened.card["weights_digest"] = "0" * 64
     assert opened.search(0, k=1)[0].image_id == 0
-    with pytest.raises(GalleryError, match="are not those that made"):
+    with pytest.raises(EncoderError, match="are not those that made"):
         opened.search(photo)
 
 
@@ -129,11 +130,11 @@ def test_gallery_of_vectors_without_card_searches_its_own(tmp_path: Path) -> Non
         opened.search(b"photo")
 
 
-def test_photo_without_vector_is_told_why(tmp_path: Path, photos: Path, encoder: Encoder) -> None:
+def test_photo_without_vector_is_told_why(tmp_path: Path, photos: Path, runtime: Runtime) -> None:
     shutil.copytree(photos / "car", tmp_path / "photos")
     (tmp_path / "photos" / "bad.jpg").write_text("no photo")
     names = list_photos(tmp_path / "photos")
-    extract(names, tmp_path / "photos", tmp_path / "v.npy", encoder)
+    extract(names, tmp_path / "photos", tmp_path / "v.npy", runtime)
     build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings())
     opened = Gallery.open(tmp_path / "v.faiss.index")
     assert len(opened) == 3 and "bad.jpg" not in [hit.name for hit in opened.search(0, k=10)]

@@ -19,16 +19,19 @@ MAY_IMPORT = {
     "file_list": {"_files"},
     "vectors": {"_files", "file_list"},
     "encoders": {"_files", "images", "weights"},
-    "runtimes": {"encoders", "images"},
+    "conversion": {"_files", "encoders", "images", "weights"},
+    "runtimes": {"conversion", "encoders", "images", "weights"},
     "extraction": {"_files", "encoders", "images", "runtimes", "vectors"},
     "index": {"_files", "vectors"},
     "index_building": {"_files", "evaluation", "index", "pca", "vectors"},
-    "gallery": {"_files", "encoders", "images", "index", "runtimes", "vectors"},
+    "gallery": {"_files", "conversion", "encoders", "images", "index", "runtimes", "vectors"},
     "widgets": {"gallery", "images", "widgets"},
 }
 ONLY_IN = {
     "tensorflow": {"weights", "runtimes"},
     "keras": {"weights"},
+    "openvino": {"conversion", "runtimes"},
+    "nncf": {"conversion"},
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},
     "click": set(),
@@ -59,6 +62,6 @@ def test_module_imports_only_what_it_may(file: Path) -> None:
 
 def test_importing_gallery_and_panel_loads_no_tensorflow() -> None:
     ours = "import sys, similar_images.widgets, similar_images.extraction, similar_images.index_building"
-    code = f"{ours}; print({{'tensorflow', 'keras', 'faiss'}} & set(sys.modules))"
+    code = f"{ours}; print({{'tensorflow', 'keras', 'openvino', 'faiss'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from PIL import Image
 
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.evaluation import precision_at_k
-from similar_images.extraction import extract
+from similar_images.extraction import extract, sample_photos
 from similar_images.file_list import list_photos
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import open_vectors
+from similar_images.runtimes import Runtime, open_runtime, processor_has_bf16
+from similar_images.vectors import normalise, open_vectors
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +25,13 @@ def mobilenet(shared: Path) -> Encoder:
     return load_encoder(EncoderSpec("mobilenet_v2", weights=str(weights)))
 
 
+def opened_as_usual(encoder: Encoder, photos: Path) -> Runtime:
+    return open_runtime(encoder, photos=partial(sample_photos, list_photos(photos), photos, encoder))
+
+
 def build(photos: Path, folder: Path, encoder: Encoder) -> Gallery:
-    extract(list_photos(photos), photos, folder / "v.saved_predictions.npy", encoder)
+    runtime = opened_as_usual(encoder, photos)
+    extract(list_photos(photos), photos, folder / "v.saved_predictions.npy", runtime)
     vectors = open_vectors(folder / "v.saved_predictions.npy")
     build_index(vectors, folder / "v.faiss.index", IndexSettings())
     return Gallery.open(folder / "v.faiss.index")
@@ -52,3 +59,30 @@ def test_coco_photo_turned_by_exif_finds_its_original(shared: Path, tmp_path: Pa
             original.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(turned, "JPEG", quality=95, exif=exif)
         first = gallery.search(turned.getvalue(), k=1)[0]
         assert first.image_id == row and first.distance < 0.05
+
+
+def test_mobilenet_runs_in_f32_because_bf16_changes_its_vectors(shared: Path, mobilenet: Encoder) -> None:
+    photos = shared / "images" / "coco"
+    if not processor_has_bf16():
+        pytest.skip("this processor does not calculate in bf16")
+    sample = sample_photos(list_photos(photos), photos, mobilenet, 16)
+    exact, quick = (
+        normalise(open_runtime(mobilenet, "openvino", precision).encode(sample)) for precision in ("f32", "bf16")
+    )
+    assert (exact * quick).sum(axis=1).min() < 0.999
+    assert opened_as_usual(mobilenet, photos).precision == "f32"
+
+
+def test_vectors_are_the_same_whatever_runs_them(shared: Path, tmp_path: Path, mobilenet: Encoder) -> None:
+    photos = shared / "images" / "coco"
+    found = []
+    for number, (runtime, batch_size, workers) in enumerate(
+        [("openvino", 1, 1), ("openvino", 7, 4), ("openvino", 32, 2), ("tensorflow", 32, 2)]
+    ):
+        ready = open_runtime(mobilenet, runtime, "auto", partial(sample_photos, list_photos(photos), photos, mobilenet))
+        output = tmp_path / f"{number}.npy"
+        extract(list_photos(photos), photos, output, ready, batch_size=batch_size, workers=workers)
+        found.append(normalise(np.load(output)))
+    single = np.concatenate([mobilenet.model(mobilenet.pixels(photos / name)[None]) for name in list_photos(photos)])
+    for vectors in found:
+        assert (vectors * normalise(single)).sum(axis=1).min() > 0.9999
