@@ -12,7 +12,7 @@ from similar_images._files import Card, from_card
 from similar_images.conversion import remembered
 from similar_images.encoders import Encoder, encoder_of_card, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
-from similar_images.index import NPROBE, RERANK, SUFFIX, GalleryIndex, GalleryIndexError
+from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
 from similar_images.runtimes import Runtime, open_runtime_for_queries
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
 
@@ -117,15 +117,16 @@ class Gallery:
         exact = self.index.exact or self.vectors is not None
         return f"{self.index.card['index']}{'' if exact else ', approximate: the vectors file is missing'}"
 
-    def search(self, query: Query, k: int = 10, *, nprobe: int = NPROBE, rerank: int = RERANK) -> list[Hit]:
+    def search(self, query: Query, k: int = 10, *, nprobe: int | None = None, rerank: int | None = None) -> list[Hit]:
         """Return the photos most similar to a query.
 
         Args:
             query: a row number or name of the gallery, whose stored vector is taken; or a path, an address, the bytes
                 of a photo, a PIL image or (h, w, 3) uint8 RGB pixels, which are encoded; or a vector (d,).
             k: how many; the gallery may have fewer.
-            nprobe: how many of the index's lists to look into: more is slower and misses less.
-            rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances.
+            nprobe: how many of the index's lists to look into: more is slower and misses less; None for its card's.
+            rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances, None is
+                for its card's.
 
         Returns:
             Hits, nearest first. A query from the gallery finds itself first.
@@ -134,6 +135,8 @@ class Gallery:
             GalleryError: no such row, a photo without a vector, a vector of another length, or k below 1.
             ImageReadError: the query photo can't be read.
         """
+        nprobe = self.index.nprobe if nprobe is None else nprobe
+        rerank = self.index.rerank if rerank is None else rerank
         if k < 1 or nprobe < 1 or rerank < 0:
             raise GalleryError(
                 f"k={k}, nprobe={nprobe}, rerank={rerank}: the first two must be 1 or more, the last 0 or more"

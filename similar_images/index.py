@@ -1,5 +1,6 @@
 """The Faiss index of a gallery: squared L2 distances between L2-normalised vectors, row numbers as ids."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 
 SUFFIX = ".faiss.index"
-NPROBE = 16
-RERANK = 200
+RERANK = 250
 
 
 class GalleryIndexError(ValueError):
@@ -22,11 +22,20 @@ class GalleryIndexError(ValueError):
 
 
 class GalleryIndex:
-    """An index with its card."""
+    """An index with its card.
+
+    Attributes:
+        card: what the index is made of.
+        nprobe: how many inverted lists to look into, unless asked otherwise.
+        rerank: how many candidates to re-rank, unless asked otherwise.
+        exact: whether its distances are exact without re-ranking.
+    """
 
     def __init__(self, index: Any, card: Card) -> None:
         """Take a trained Faiss index and what its card says."""
         self.card = card
+        self.nprobe: int = card["nprobe"]
+        self.rerank: int = card["rerank"]
         self.exact = card["index"] == "Flat"
         self._index = index
 
@@ -45,7 +54,7 @@ class GalleryIndex:
         if card is None:
             raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
         try:
-            index = faiss.read_index(str(path))
+            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # what a search looks into is read then
         except RuntimeError as error:
             raise GalleryIndexError(
                 f"{path} is not a whole Faiss index: build it again with build_search_db.py"
@@ -99,6 +108,11 @@ class GalleryIndex:
         distances = vectors.distances(query, ids)
         nearest = np.argsort(distances, kind="stable")[:k]
         return distances[nearest], ids[nearest]
+
+
+def nprobe_for(nlist: int) -> int:
+    """Return how many of nlist inverted lists to look into: 32 of 100, and a smaller part of more."""
+    return max(1, min(nlist, round(3.2 * math.sqrt(nlist))))
 
 
 def innermost(index: Any) -> Any:

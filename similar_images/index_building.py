@@ -1,11 +1,12 @@
 """Building the index of a gallery: choosing a kind, training it, filling it, and checking it against exact search.
 
-By default `IVF100,PQ16`: vectors are sorted into 100 lists by their nearest centroid, and kept as 16 codes of 8 bits.
-A gallery too small to train that gets less, see `fit_to_gallery`.
+By default `PCAR96,IVF100,PQ16`: vectors are reduced to their 96 principal components, sorted into 100 lists by their
+nearest centroid, and kept as 16 codes of 8 bits. A gallery too small to train that gets less, see `fit_to_gallery`.
 """
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import Card, relative_to_card, replacing, write_card
 from similar_images.evaluation import exact_neighbours, recall_at_k
-from similar_images.index import NPROBE, RERANK, GalleryIndex, GalleryIndexError, innermost
+from similar_images.index import RERANK, GalleryIndex, GalleryIndexError, innermost, nprobe_for
 from similar_images.pca import principal_directions
 from similar_images.vectors import VectorFile, normalise
 
@@ -26,7 +27,8 @@ Progress = Callable[[str, float], None]
 SEED = 0
 POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to learn a centroid from
 POINTS_PER_CODE = 4
-TRAIN_POINTS_PER_CENTROID = 64
+TRAIN_POINTS_PER_CODE = 64
+TRAIN_POINTS_FOR_PCA = 8192
 CHECK_QUERIES = 200
 RECALL_K = 10
 
@@ -36,18 +38,18 @@ class IndexSettings:
     """How to build an index.
 
     Attributes:
-        nlist: number of inverted lists.
+        nlist: number of inverted lists; None for a rule, see `fit_to_gallery`.
         m: number of codes a vector; it must divide the dimension.
         nbits: bits a code.
-        pca: dimension to reduce to before that, or None.
+        pca: dimension to reduce to before that, or None; vectors that are no longer than it stay as they are.
         factory: a string for `faiss.index_factory` instead of all of the above.
         train_size: how many vectors to train on, a seeded sample; None for enough of them.
     """
 
-    nlist: int = 100
+    nlist: int | None = 100
     m: int = 16
     nbits: int = 8
-    pca: int | None = None
+    pca: int | None = 96
     factory: str | None = None
     train_size: int | None = None
 
@@ -56,17 +58,19 @@ def fit_to_gallery(settings: IndexSettings, n: int, d: int) -> IndexSettings:
     """Return the settings that n vectors of length d can train.
 
     The rule: below 4 vectors a code of the product quantizer (1,024 for 8 bits) the index is Flat, which is exact.
-    Above, each list has at least 39 vectors on average, so nlist is at most n / 39. Codes keep their bits: on galleries
-    this small, codebooks that know each vector find more neighbours than smaller ones. m is at most the largest
-    divisor of the dimension.
+    Above, nlist is 4 times the square root of n where it is left to this rule, and each list has at least 39 vectors on
+    average, so nlist is at most n / 39. Codes keep their bits: on galleries this small, codebooks that know each vector
+    find more neighbours than smaller ones. m is at most the largest divisor of the dimension.
     """
     if settings.factory:
         return settings
-    d = min(settings.pca or d, d)
+    pca = settings.pca if settings.pca and settings.pca < d else None
+    d = pca or d
     if n < POINTS_PER_CODE << settings.nbits:
         return IndexSettings(factory="Flat")
+    nlist = max(1, min(settings.nlist or round(4 * math.sqrt(n)), n // POINTS_PER_LIST))
     m = next(m for m in range(min(settings.m, d), 0, -1) if d % m == 0)
-    return replace(settings, nlist=max(1, min(settings.nlist, n // POINTS_PER_LIST)), m=m)
+    return replace(settings, nlist=nlist, m=m, pca=pca)
 
 
 def describe(settings: IndexSettings) -> str:
@@ -96,30 +100,31 @@ def build_index(
     """
     import faiss
 
-    rows = _rows_to_index(vectors, progress)
-    _check(settings, vectors.array.shape[1])
-    fitted = fit_to_gallery(settings, len(rows), vectors.array.shape[1])
+    n, d = vectors.array.shape
+    fitted = fit_to_gallery(settings, n - len(vectors.card["failures"]), d)
     began = time.monotonic()
     progress("training", 0)
-    index: Any = _trained(fitted, _sample(vectors, rows, fitted))
+    rows = _sample_rows(n, fitted)
+    index: Any = _trained(fitted, vectors, rows)
     train_seconds = time.monotonic() - began
-    for start, chunk in vectors.chunks():
-        there = np.flatnonzero(chunk.any(axis=1))
-        index.add_with_ids(normalise(chunk[there]), there + start)
-        progress("adding", (start + len(chunk)) / len(vectors.array))
+    chosen = rows[:: max(1, len(rows) // CHECK_QUERIES)][:CHECK_QUERIES]
+    chosen = chosen[vectors.array[chosen].any(axis=1)]
+    queries = normalise(vectors.array[chosen])
+    exact = exact_neighbours(queries, _adding(index, vectors, progress), min(RECALL_K + 1, n))
     card: Card = {
         "index": describe(fitted),
-        "asked_for": describe(settings),
+        "asked_for": describe(replace(settings, nlist=settings.nlist or fitted.nlist)),
         "metric": "squared L2 of L2-normalised vectors",
-        "n": len(rows),
-        "d": vectors.array.shape[1],
-        "nprobe": NPROBE,
+        "n": index.ntotal,
+        "d": d,
+        "nprobe": _nprobe(index),
+        "rerank": RERANK,
         "train_seconds": round(train_seconds, 2),
         "vectors": relative_to_card(vectors.path, output),
         "vectors_card": vectors.card,
     }
     progress("checking", 0)
-    card["self_check"] = _self_check(GalleryIndex(index, card), vectors, rows)
+    card["self_check"] = _self_check(GalleryIndex(index, card), vectors, chosen, queries, exact)
     with replacing(output) as temporary:
         faiss.write_index(index, str(temporary))
     card["bytes"] = output.stat().st_size
@@ -127,42 +132,48 @@ def build_index(
     return card
 
 
-def _rows_to_index(vectors: VectorFile, progress: Progress) -> Ids:
-    found = []
+def _sample_rows(n: int, settings: IndexSettings) -> Ids:
+    """Return the rows to train on, in ascending order; some may be zero."""
+    enough = max(TRAIN_POINTS_PER_CODE << settings.nbits, POINTS_PER_LIST * (settings.nlist or 0))
+    size = min(settings.train_size or enough, n)
+    return np.sort(np.random.default_rng(SEED).choice(n, size, replace=False))
+
+
+def _adding(index: Any, vectors: VectorFile, progress: Progress) -> Iterator[tuple[int, Floats]]:
+    """Yield the chunks of a vectors file, each once it has been added to the index; one pass serves two purposes."""
     for start, chunk in vectors.chunks():
         if not np.isfinite(chunk).all():
             raise GalleryIndexError(f"{vectors.path} holds values that are not numbers: extract the vectors again")
-        found.append(np.flatnonzero(chunk.any(axis=1)) + start)
-        progress("reading", (start + len(chunk)) / len(vectors.array))
-    rows: Ids = np.concatenate(found)
-    if not len(rows):
-        raise GalleryIndexError(f"{vectors.path} holds only rows of zeros: there is nothing to search")
-    return rows
+        there = np.flatnonzero(chunk.any(axis=1))
+        index.add_with_ids(normalise(chunk[there]), there + start)
+        progress("adding", (start + len(chunk)) / len(vectors.array))
+        yield start, chunk
 
 
-def _check(settings: IndexSettings, d: int) -> None:
-    if settings.factory:
-        return
-    reduced = settings.pca or d
-    if not 1 <= reduced <= d:
-        raise GalleryIndexError(f"--pca {reduced} is not between 1 and the dimension of the vectors, {d}")
-
-
-def _sample(vectors: VectorFile, rows: Ids, settings: IndexSettings) -> Floats:
-    size = settings.train_size or TRAIN_POINTS_PER_CENTROID * max(settings.nlist, 1 << settings.nbits)
-    chosen = np.random.default_rng(SEED).choice(rows, min(size, len(rows)), replace=False)
-    return normalise(np.asarray(vectors.array[np.sort(chosen)], np.float32))
-
-
-def _trained(settings: IndexSettings, sample: Floats) -> Any:
+def _nprobe(index: Any) -> int:
     import faiss
 
+    inner = innermost(index)
+    return nprobe_for(inner.nlist) if isinstance(inner, faiss.IndexIVF) else 1
+
+
+def _trained(settings: IndexSettings, vectors: VectorFile, rows: Ids) -> Any:
+    """Return an index trained on some rows of a vectors file, which takes ids with the vectors that are added."""
+    import faiss
+
+    transform = None
+    if settings.pca and not settings.factory:
+        fewer = rows[:: max(1, len(rows) // TRAIN_POINTS_FOR_PCA)][:TRAIN_POINTS_FOR_PCA]
+        transform = _pca(np.concatenate(list(vectors.sample(fewer))), settings.pca)
+    sample = np.concatenate([transform.apply(block) if transform else block for block in vectors.sample(rows)])
+    if not len(sample):
+        raise GalleryIndexError(f"{vectors.path} holds only rows of zeros: there is nothing to search")
     try:
-        index = _from_factory(settings.factory, sample) if settings.factory else _ivf_pq(settings, sample)
+        index = _from_factory(settings.factory, sample) if settings.factory else _ivf_pq(settings, sample, transform)
     except RuntimeError as error:
         reason = str(error).rsplit(": ", 1)[-1].strip()
         raise GalleryIndexError(
-            f"Faiss can't train {describe(settings)} on {len(sample):,} vectors of {sample.shape[1]} numbers "
+            f"Faiss can't train {describe(settings)} on {len(sample):,} vectors of {vectors.array.shape[1]} numbers "
             f"({reason}): choose other settings, or leave them out"
         ) from error
     keeps_ids = isinstance(innermost(index), faiss.IndexIVF)
@@ -177,17 +188,16 @@ def _from_factory(factory: str, sample: Floats) -> Any:
     return index
 
 
-def _ivf_pq(settings: IndexSettings, sample: Floats) -> Any:
+def _ivf_pq(settings: IndexSettings, sample: Floats, transform: Any) -> Any:
+    """Return an IVFPQ index trained on a sample (s, d) that went through the transform, if there is one."""
     import faiss
 
-    transform = _pca(sample, settings.pca) if settings.pca else None
-    d = settings.pca or sample.shape[1]
+    d = sample.shape[1]
     quantizer = faiss.IndexFlatL2(d)
     index = faiss.IndexIVFPQ(quantizer, d, settings.nlist, settings.m, settings.nbits, faiss.METRIC_L2)
-    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = (
-        1  # `fit_to_gallery` decides, not a warning
-    )
-    index.train(transform.apply(sample) if transform else sample)
+    # `fit_to_gallery` decides what is enough, not a warning
+    index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
+    index.train(sample)
     return faiss.IndexPreTransform(transform, index) if transform else index
 
 
@@ -200,18 +210,16 @@ def _pca(sample: Floats, d_out: int) -> Any:
     return transform
 
 
-def _self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids) -> Card:
+def _self_check(index: GalleryIndex, vectors: VectorFile, chosen: Ids, queries: Floats, exact: Ids) -> Card:
     """Measure recall@k against exact search, with rows of the gallery as queries that must not find themselves."""
-    k = min(RECALL_K, len(rows) - 1)
+    k = min(RECALL_K, index.card["n"] - 1)
     if k < 1:
         return {}
-    chosen = np.sort(np.random.default_rng(SEED).choice(rows, min(CHECK_QUERIES, len(rows)), replace=False))
-    queries = normalise(vectors.array[chosen])
-    exact = _without(exact_neighbours(queries, vectors.chunks(), k + 1), chosen, k)
-    check: Card = {"queries": len(chosen), "k": k, "rerank": RERANK}
-    for name, rerank in (("approximate", 0), ("reranked", RERANK)):
+    exact = _without(exact, chosen, k)
+    check: Card = {"queries": len(chosen), "k": k, "rerank": index.rerank}
+    for name, rerank in (("approximate", 0), ("reranked", index.rerank)):
         began = time.perf_counter()
-        found = [index.search(query, k + 1, NPROBE, vectors, rerank)[1] for query in queries]
+        found = [index.search(query, k + 1, index.nprobe, vectors, rerank)[1] for query in queries]
         check[f"ms_{name}"] = round((time.perf_counter() - began) / len(queries) * 1000, 3)
         padded = np.array([np.pad(ids, (0, k + 1 - len(ids)), constant_values=-1) for ids in found])
         check[f"recall_{name}"] = round(recall_at_k(exact, _without(padded, chosen, k)), 4)

@@ -25,8 +25,8 @@ def principal_directions(sample: NDArray[np.float32], d_out: int, seed: int) -> 
     """
     d = sample.shape[1]
     random = np.random.default_rng(seed)
-    centred = sample - sample.mean(axis=0)
-    covariance = centred.T @ centred
+    mean = sample.mean(axis=0)
+    covariance = sample.T @ sample - len(sample) * np.outer(mean, mean)
     basis = random.standard_normal((d, min(d, d_out + OVERSAMPLING)), np.float32)
     for _ in range(ITERATIONS):
         basis, _ = np.linalg.qr(covariance @ basis)

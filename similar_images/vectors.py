@@ -5,6 +5,7 @@ being made they stand in NAME.saved_predictions.npy.part, next to a record of ho
 """
 
 import fcntl
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ Floats = NDArray[np.float32]
 
 SUFFIX = ".saved_predictions.npy"
 CHUNK_BYTES = 64 << 20
+MAPPED_BYTES = 256 << 20
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
 PUBLISHED: Card = {
@@ -54,17 +56,44 @@ class VectorFile:
     path: Path
     array: Floats
     card: Card
+    _mapped: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     def distances(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
         """Return the exact squared L2 distances (c,) of a query (d,) of length 1 to rows (c,), both L2-normalised."""
-        distances: Floats = np.maximum(0, 2 - 2 * (normalise(self.array[rows]) @ query))
+        cosines = [self._cosines(query, rows[start : start + 64]) for start in range(0, len(rows), 64)]
+        self._forget_pages(4 * len(rows) * len(query))
+        distances: Floats = np.maximum(0, 2 - 2 * np.concatenate(cosines))
         return distances
+
+    def _cosines(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
+        """Return the cosines (c,) of a query to a few rows, whose copy stays in the processor's cache."""
+        found = np.asarray(self.array[rows], np.float32)
+        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
+        cosines: Floats = (found @ query) / np.where(lengths == 0, 1, lengths)
+        return cosines
+
+    def _forget_pages(self, read: int) -> None:
+        """Unmap what was read, now and then, so that searching a large file does not take up its size in memory."""
+        self._mapped[0] += read
+        if self._mapped[0] > MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED") and isinstance(self.array.base, mmap.mmap):
+            self.array.base.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache
+            self._mapped[0] = 0
+
+    def sample(self, rows: NDArray[np.int64]) -> Iterator[Floats]:
+        """Yield rows (s,), given in ascending order, L2-normalised in copies of about 64 MB; rows of zeros left out."""
+        at_a_time = self._rows_a_chunk()
+        for start in range(0, len(rows), at_a_time):
+            block = np.load(self.path, mmap_mode="r")[rows[start : start + at_a_time]]
+            yield normalise(block[block.any(axis=1)])
+
+    def _rows_a_chunk(self) -> int:
+        d: int = self.array.shape[1]
+        return max(1, CHUNK_BYTES // (4 * d))
 
     def chunks(self) -> Iterator[tuple[int, Floats]]:
         """Yield (first row, rows) in order, each a copy of about 64 MB whose pages don't stay mapped."""
-        n, d = self.array.shape
-        rows = max(1, CHUNK_BYTES // (4 * d))
-        for start in range(0, n, rows):
+        rows = self._rows_a_chunk()
+        for start in range(0, len(self.array), rows):
             yield start, np.array(np.load(self.path, mmap_mode="r")[start : start + rows], np.float32)
 
 
@@ -74,9 +103,10 @@ def normalise(vectors: Floats) -> Floats:
     Args:
         vectors: (n, d) of any floating-point type, not modified.
     """
-    vectors = np.asarray(vectors, np.float32)
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.ascontiguousarray(vectors / np.where(lengths == 0, 1, lengths), np.float32)
+    normalised = np.array(vectors, np.float32, order="C")
+    lengths = np.sqrt(np.einsum("ij,ij->i", normalised, normalised))[:, None]
+    normalised /= np.where(lengths == 0, 1, lengths)
+    return normalised
 
 
 def list_path(vectors_path: Path) -> Path:

@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from similar_images.vectors import UnfinishedVectors, VectorsError, normalise, open_vectors, read_names
@@ -120,3 +121,14 @@ def test_chunks_make_up_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     chunks = list(open_vectors(finished(tmp_path / "a.npy", ROWS)).chunks())
     assert [start for start, _ in chunks] == [0, 2]
     assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), ROWS)
+
+
+def test_distances_from_a_large_file_do_not_keep_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "v.npy", np.random.default_rng(0).random((40_000, 1024), np.float32))  # 164 MB
+    monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 10_000_000)
+    vectors = open_vectors(tmp_path / "v.npy")
+    query = normalise(vectors.array[:1])[0]
+    before = psutil.Process().memory_info().shared
+    for start in range(0, 40_000, 250):
+        distances = vectors.distances(query, np.arange(start, start + 250))
+    assert distances.shape == (250,) and psutil.Process().memory_info().shared - before < 60_000_000
