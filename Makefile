@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test check format screenshot clean
+.PHONY: help demo test check format bench screenshot clean
 
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1	/' | expand -t 18
@@ -22,6 +22,10 @@ check: $(VENV)/test-installed ## formatting, lint, docstrings and types, without
 format: $(VENV)/test-installed ## format the code
 	$(RUN) -m ruff format .
 	$(RUN) -m ruff check --fix .
+
+bench: $(VENV)/demo-installed ## measure against the plain way: IMAGES=~/Pictures VECTORS=FILE QUICK=1 OUTPUT=FILE
+	$(RUN) benchmarks/compare.py $(if $(IMAGES),--images "$(IMAGES)") $(if $(VECTORS),--vectors "$(VECTORS)") \
+		$(if $(QUICK),--quick) $(if $(OUTPUT),--output "$(OUTPUT)")
 
 screenshot: $(VENV)/test-installed ## make docs/notebook.jpg again, from the demo's gallery in a real browser
 	$(RUN) run_demo.py --no-open

@@ -112,10 +112,11 @@ def encode(names, photos, vectors, card):
 
 
 def open_notebook(index):
-    """Become the notebook's server; without a browser it prints its address."""
+    """Become the notebook's server; without a browser it prints the notebook's address."""
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
     root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
-    os.execv(sys.executable, [sys.executable, "-m", "notebook", *SERVER_OPTIONS, *root, "Similar image.ipynb"])
+    page = "--JupyterNotebookApp.default_url=/notebooks/Similar%20image.ipynb"
+    os.execv(sys.executable, [sys.executable, "-m", "notebook", *SERVER_OPTIONS, *root, page])
 
 
 if __name__ == "__main__":

@@ -31,11 +31,10 @@ def simulated(real: NDArray[np.float32], n: int, seed: int = 0) -> Iterator[NDAr
         yield np.maximum(mixed, 0)
 
 
-def write_simulated(real: NDArray[np.float32], n: int, file: Path, dtype: str = "float32", seed: int = 0) -> None:
+def write_simulated(real: NDArray[np.float32], n: int, file: Path, seed: int = 0) -> None:
     """Write n simulated vectors as a vectors file without a card."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": (n, real.shape[1])}
     with open(file, "wb") as out:
-        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False,
-                  "shape": (n, real.shape[1])}  # fmt: skip
         np.lib.format.write_array_header_1_0(out, header)
         for chunk in simulated(real, n, seed):
-            out.write(chunk.astype(dtype).tobytes())
+            out.write(chunk.tobytes())

@@ -1,11 +1,9 @@
 """How an encoder is run: with OpenVINO or TensorFlow, in which precision; pixels in batches, vectors out."""
 
-import itertools
 import platform
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +20,15 @@ from similar_images.conversion import (
 )  # fmt: skip
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
-from similar_images.weights import EncoderError, import_keras
+from similar_images.openvino_runtime import OpenVINORuntime
+from similar_images.tensorflow_runtime import TensorFlowRuntime, gpu_is_used
+from similar_images.weights import EncoderError
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
 RuntimeName = Literal["auto", "openvino", "tensorflow"]
 Precision = Literal["auto", "f32", "bf16", "int8"]
 
-IN_FLIGHT = 3  # one that runs, one that waits for its turn, one being filled
-BATCH_SIZE = 32
-GPU_BATCH_SIZE = 512
 AGREEMENT = 0.9995  # on a few photos, so that no photo of the gallery comes below 0.999
 AGREEMENT_PHOTOS = 16
 
@@ -89,10 +86,12 @@ def open_runtime(
         assert int8_model is not None
         if not is_whole(int8_model):
             assert photos is not None
+            open_runtime(encoder, "openvino", "auto", photos)  # notes whether bf16 will do for what int8 leaves out
             quantise(encoder, photos(CALIBRATION_PHOTOS), int8_model)
-        return OpenVINORuntime(encoder, "int8", read(int8_model))
+        rest = "bf16" if processor_has_bf16() and _noted(encoder, "OpenVINO", "bf16") >= AGREEMENT else "f32"
+        return OpenVINORuntime(encoder, "int8", read(int8_model), rest)
     model = converted(encoder)
-    return _first_that_agrees(lambda each: OpenVINORuntime(encoder, each, model), precisions, photos)
+    return _first_that_agrees(lambda each: OpenVINORuntime(encoder, each, model, each), precisions, photos)
 
 
 def open_runtime_for_queries(encoder: Encoder, made_with: Sequence[str], vectors_path: Path) -> Runtime:
@@ -154,17 +153,6 @@ def openvino_is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
-def gpu_is_used() -> bool:
-    """Tell whether TensorFlow sees a GPU; it is only imported, which takes seconds, where there may be one."""
-    devices = ("nvidia0", "kfd", "dxg")  # NVIDIA, AMD, Windows' Linux
-    if not any(Path("/dev", device).exists() for device in devices):
-        return False
-    import_keras()
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
 def processor_has_bf16() -> bool:
     """Tell whether the processor has instructions for bf16."""
     try:
@@ -181,139 +169,26 @@ def _first_that_agrees(
     *quick, last = precisions
     exact = make(last)
     for precision in quick:
-        kind = f"{exact.name} {precision} on {platform.machine()}"
-        cosine = agreement(exact.encoder, kind)
-        if cosine is None and photos is not None and len(pixels := photos(AGREEMENT_PHOTOS)):
+        cosine = _noted(exact.encoder, exact.name, precision)
+        if not cosine and photos is not None and len(pixels := photos(AGREEMENT_PHOTOS)):
             cosine = _least_cosine(make(precision), exact, pixels)
             if len(pixels) == AGREEMENT_PHOTOS:
-                keep_agreement(exact.encoder, kind, cosine)
-        if cosine is not None and cosine >= AGREEMENT:
+                keep_agreement(exact.encoder, _kind(exact.name, precision), cosine)
+        if cosine >= AGREEMENT:
             return make(precision)
     return exact
+
+
+def _noted(encoder: Encoder, runtime: str, precision: str) -> float:
+    """Return the cosine to float32 that was noted earlier, 0 for none."""
+    return agreement(encoder, _kind(runtime, precision)) or 0
+
+
+def _kind(runtime: str, precision: str) -> str:
+    return f"{runtime} {precision} on {platform.machine()}"
 
 
 def _least_cosine(quick: Runtime, exact: Runtime, pixels: Pixels) -> float:
     a, b = quick.encode(pixels).astype(np.float64), exact.encode(pixels).astype(np.float64)
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return float(((a * b).sum(axis=1) / np.where(lengths == 0, 1, lengths)).min())
-
-
-class OpenVINORuntime:
-    """Runs an encoder with OpenVINO on the processor; a Runtime."""
-
-    name = "OpenVINO"
-    batch_size = BATCH_SIZE
-
-    def __init__(self, encoder: Encoder, precision: str, model: Any) -> None:
-        """Take what `conversion.converted` or `conversion.read` returned; each batch size is compiled when it comes."""
-        self.encoder, self.precision = encoder, precision
-        self._model = model
-        self._compiled: dict[int, Any] = {}
-
-    def encode(self, pixels: Pixels) -> Floats:
-        """See `Runtime`."""
-        return np.array(self._compile(len(pixels))(pixels)[0])
-
-    def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
-        """See `Runtime`."""
-        requests: list[Any] = []
-        running: deque[tuple[Tag, Any]] = deque()
-        for number, (tag, pixels) in enumerate(batches):
-            if len(running) == IN_FLIGHT:
-                yield _finished(*running.popleft())
-            if number < IN_FLIGHT:
-                requests.append(self._compile(len(pixels)).create_infer_request())
-            request = requests[number % IN_FLIGHT]
-            request.start_async({0: pixels})
-            running.append((tag, request))
-        yield from itertools.starmap(_finished, running)
-
-    def _compile(self, batch_size: int) -> Any:
-        if batch_size not in self._compiled:
-            import openvino
-
-            width, height = self.encoder.size
-            model = self._model.clone()
-            model.reshape([batch_size, height, width, 3])  # a fixed size runs 5 % faster than any size
-            low = processor_has_bf16() and self.precision in ("bf16", "int8")
-            settings = {"INFERENCE_PRECISION_HINT": "bf16" if low else "f32", "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled[batch_size] = openvino.Core().compile_model(model, "CPU", settings)
-        return self._compiled[batch_size]
-
-
-def _finished(tag: Tag, request: Any) -> tuple[Tag, Floats]:
-    request.wait()
-    return tag, np.array(request.get_output_tensor(0).data)
-
-
-class TensorFlowRuntime:
-    """Runs an encoder with TensorFlow; a Runtime."""
-
-    name = "TensorFlow"
-
-    def __init__(self, encoder: Encoder, precision: str = "f32", gpu: bool = False) -> None:
-        """Prepare the encoder's graph."""
-        import_keras()
-        import tensorflow as tf
-
-        self.encoder, self.precision = encoder, precision
-        model = _in_f16(encoder.model) if precision == "f16" else encoder.model
-        self.batch_size = batch_size_for(_gpu_bytes(), _bytes_a_photo(model)) if gpu else BATCH_SIZE
-        tf.config.experimental.enable_tensor_float_32_execution(False)  # f32 means it
-        width, height = encoder.size
-        batch = tf.TensorSpec((None, height, width, 3), tf.uint8)
-        dtype = model.input.dtype
-        self._run: Any = tf.function(
-            lambda pixels: model(tf.cast(pixels, dtype), training=False), input_signature=[batch]
-        )
-        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": precision == "bf16"})
-        self.encode(np.zeros((1, height, width, 3), np.uint8))  # traced with these options
-        tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": False})
-
-    def encode(self, pixels: Pixels) -> Floats:
-        """See `Runtime`."""
-        return np.array(self._run(pixels), np.float32)  # a copy: TensorFlow's own is read-only
-
-    def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
-        """See `Runtime`."""
-        return ((tag, self.encode(pixels)) for tag, pixels in batches)
-
-
-def batch_size_for(memory: int, bytes_a_photo: int) -> int:
-    """Return how many photos a GPU takes at a time: a power of two from 1 to 512 that fills half of its memory."""
-    most = max(1, min(GPU_BATCH_SIZE, memory // 2 // bytes_a_photo))
-    return 1 << (int(most).bit_length() - 1)
-
-
-def _gpu_bytes() -> int:
-    from tensorflow.python.client import device_lib
-
-    return max(int(device.memory_limit) for device in device_lib.list_local_devices() if device.device_type == "GPU")
-
-
-def _bytes_a_photo(model: Any) -> int:
-    """Return what all activations of a Keras model take in float32, an upper bound for what is alive at a time."""
-    outputs = [output for layer in model._flatten_layers() for output in _outputs(layer)]
-    return 4 * sum(int(np.prod([side or 1 for side in output.shape[1:]])) for output in outputs)
-
-
-def _outputs(layer: Any) -> list[Any]:
-    try:
-        return layer.output if isinstance(layer.output, list) else [layer.output]
-    except (AttributeError, ValueError):  # a layer that was never called
-        return []
-
-
-def _in_f16(model: Any) -> Any:
-    """Return a copy of a Keras model that calculates in float16 and keeps its weights in float32."""
-    keras = import_keras()
-
-    def in_f16(layer: Any) -> Any:
-        config = layer.get_config()
-        if isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer):
-            config["dtype"] = "mixed_float16"
-        return layer.__class__.from_config(config)
-
-    clone = keras.models.clone_model(model, clone_function=in_f16, recursive=True)
-    clone.set_weights(model.get_weights())
-    return clone

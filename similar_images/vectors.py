@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 SUFFIX = ".saved_predictions.npy"
 CHUNK_BYTES = 64 << 20
-MAPPED_BYTES = 256 << 20
+MAPPED_BYTES = 64 << 20
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
 PUBLISHED: Card = {
@@ -60,16 +60,17 @@ class VectorFile:
 
     def distances(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
         """Return the exact squared L2 distances (c,) of a query (d,) of length 1 to rows (c,), both L2-normalised."""
-        cosines = [self._cosines(query, rows[start : start + 64]) for start in range(0, len(rows), 64)]
+        cosines = np.empty(len(rows), np.float32)
+        for start in range(0, len(rows), 64):
+            cosines[start : start + 64] = self._cosines(query, rows[start : start + 64])
         self._forget_pages(4 * len(rows) * len(query))
-        distances: Floats = np.maximum(0, 2 - 2 * np.concatenate(cosines))
-        return distances
+        return (2 - 2 * cosines).clip(min=0)
 
     def _cosines(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
         """Return the cosines (c,) of a query to a few rows, whose copy stays in the processor's cache."""
         found = np.asarray(self.array[rows], np.float32)
-        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
-        cosines: Floats = (found @ query) / np.where(lengths == 0, 1, lengths)
+        lengths: Floats = np.sqrt(np.einsum("ij,ij->i", found, found))
+        cosines: Floats = (found @ query) / np.where(lengths == 0, np.float32(1), lengths)
         return cosines
 
     def _forget_pages(self, read: int) -> None:

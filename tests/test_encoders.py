@@ -13,7 +13,7 @@ from similar_images.encoders import (
     load_or_save_encoder,
     spec_of_card,
 )  # fmt: skip
-from similar_images.runtimes import TensorFlowRuntime
+from similar_images.tensorflow_runtime import TensorFlowRuntime
 from similar_images.weights import EncoderError
 
 

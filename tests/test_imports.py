@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "vectors": {"_files", "file_list"},
     "encoders": {"_files", "images", "weights"},
     "conversion": {"_files", "encoders", "images", "weights"},
-    "runtimes": {"conversion", "encoders", "images", "weights"},
+    "openvino_runtime": {"encoders", "images"},
+    "tensorflow_runtime": {"encoders", "images", "weights"},
+    "runtimes": {"conversion", "encoders", "images", "openvino_runtime", "tensorflow_runtime", "weights"},
     "extraction": {"_files", "encoders", "images", "runtimes", "vectors"},
     "index": {"_files", "vectors"},
     "index_building": {"_files", "evaluation", "index", "pca", "vectors"},
@@ -28,9 +30,9 @@ MAY_IMPORT = {
     "widgets": {"gallery", "images", "widgets"},
 }
 ONLY_IN = {
-    "tensorflow": {"weights", "runtimes"},
+    "tensorflow": {"weights", "tensorflow_runtime"},
     "keras": {"weights"},
-    "openvino": {"conversion", "runtimes"},
+    "openvino": {"conversion", "openvino_runtime"},
     "nncf": {"conversion"},
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},

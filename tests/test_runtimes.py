@@ -12,13 +12,12 @@ from similar_images.file_list import list_photos
 from similar_images.images import Pixels
 from similar_images.runtimes import (
     Runtime,
-    TensorFlowRuntime,
-    batch_size_for,
     choose,
     open_runtime,
     open_runtime_for_queries,
     processor_has_bf16,
 )
+from similar_images.tensorflow_runtime import TensorFlowRuntime, batch_size_for
 from similar_images.weights import EncoderError
 
 HERE = {"gpu": False, "openvino": True, "bf16": True}

@@ -1,0 +1,71 @@
+"""Runs encoders with OpenVINO on the processor, several batches in flight."""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.encoders import Encoder
+from similar_images.images import Pixels
+
+Floats = NDArray[np.float32]
+Tag = TypeVar("Tag")
+
+IN_FLIGHT = 3  # one that runs, one that waits for its turn, one being filled
+
+
+class OpenVINORuntime:
+    """Runs an encoder with OpenVINO on the processor; a `runtimes.Runtime`."""
+
+    name = "OpenVINO"
+    batch_size = 32
+
+    def __init__(self, encoder: Encoder, precision: str, model: Any, rest: str) -> None:
+        """Take an encoder and its OpenVINO model; each batch size is compiled when it comes.
+
+        Args:
+            encoder: what is run.
+            precision: what to call the number format.
+            model: what `conversion.converted` or `conversion.read` returned.
+            rest: "f32" or "bf16", for what the model itself does not fix, as an int8 model does.
+        """
+        self.encoder, self.precision = encoder, precision
+        self._model, self._rest = model, rest
+        self._compiled: dict[int, Any] = {}
+
+    def encode(self, pixels: Pixels) -> Floats:
+        """See `runtimes.Runtime`."""
+        return np.array(self._compile(len(pixels))(pixels)[0])
+
+    def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
+        """See `runtimes.Runtime`."""
+        requests: list[Any] = []
+        running: deque[tuple[Tag, Any]] = deque()
+        for number, (tag, pixels) in enumerate(batches):
+            if len(running) == IN_FLIGHT:
+                yield _finished(*running.popleft())
+            if number < IN_FLIGHT:
+                requests.append(self._compile(len(pixels)).create_infer_request())
+            request = requests[number % IN_FLIGHT]
+            request.start_async({0: pixels})
+            running.append((tag, request))
+        yield from itertools.starmap(_finished, running)
+
+    def _compile(self, batch_size: int) -> Any:
+        if batch_size not in self._compiled:
+            import openvino
+
+            width, height = self.encoder.size
+            model = self._model.clone()
+            model.reshape([batch_size, height, width, 3])  # a fixed size runs 5 % faster than any size
+            settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
+            self._compiled[batch_size] = openvino.Core().compile_model(model, "CPU", settings)
+        return self._compiled[batch_size]
+
+
+def _finished(tag: Tag, request: Any) -> tuple[Tag, Floats]:
+    request.wait()
+    return tag, np.array(request.get_output_tensor(0).data)
