@@ -22,7 +22,8 @@ Floats = NDArray[np.float32]
 
 SUFFIX = ".saved_predictions.npy"
 CHUNK_BYTES = 64 << 20
-MAPPED_BYTES = 64 << 20
+SAMPLE_BYTES = 16 << 20
+MAPPED_BYTES = 1 << 30
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
 PUBLISHED: Card = {
@@ -56,44 +57,43 @@ class VectorFile:
     path: Path
     array: Floats
     card: Card
-    _mapped: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
 
     def distances(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
         """Return the exact squared L2 distances (c,) of a query (d,) of length 1 to rows (c,), both L2-normalised."""
         cosines = np.empty(len(rows), np.float32)
         for start in range(0, len(rows), 64):
             cosines[start : start + 64] = self._cosines(query, rows[start : start + 64])
-        self._forget_pages(4 * len(rows) * len(query))
-        return (2 - 2 * cosines).clip(min=0)
+        self._unmap_if_large()
+        return np.maximum(0, 2 - 2 * cosines, dtype=np.float32)
 
     def _cosines(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
         """Return the cosines (c,) of a query to a few rows, whose copy stays in the processor's cache."""
         found = np.asarray(self.array[rows], np.float32)
-        lengths: Floats = np.sqrt(np.einsum("ij,ij->i", found, found))
-        cosines: Floats = (found @ query) / np.where(lengths == 0, np.float32(1), lengths)
+        lengths = np.sqrt(np.einsum("ij,ij->i", found, found))
+        lengths[lengths == 0] = 1
+        cosines: Floats = found @ query / lengths
         return cosines
 
-    def _forget_pages(self, read: int) -> None:
-        """Unmap what was read, now and then, so that searching a large file does not take up its size in memory."""
-        self._mapped[0] += read
-        if self._mapped[0] > MAPPED_BYTES and hasattr(mmap, "MADV_DONTNEED") and isinstance(self.array.base, mmap.mmap):
-            self.array.base.madvise(mmap.MADV_DONTNEED)  # the pages stay in the system's cache
-            self._mapped[0] = 0
+    def _unmap_if_large(self) -> None:
+        """Unmap what was read of a large file: Linux maps up to 2 MB around a row, and soon the whole of it."""
+        mapped = self.array.base
+        if self.array.nbytes > MAPPED_BYTES and isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)  # the system's cache keeps the pages
 
     def sample(self, rows: NDArray[np.int64]) -> Iterator[Floats]:
-        """Yield rows (s,), given in ascending order, L2-normalised in copies of about 64 MB; rows of zeros left out."""
-        at_a_time = self._rows_a_chunk()
+        """Yield rows (s,), given in ascending order, L2-normalised in copies of about 16 MB; rows of zeros left out."""
+        at_a_time = self._rows_in(SAMPLE_BYTES)
         for start in range(0, len(rows), at_a_time):
             block = np.load(self.path, mmap_mode="r")[rows[start : start + at_a_time]]
             yield normalise(block[block.any(axis=1)])
 
-    def _rows_a_chunk(self) -> int:
+    def _rows_in(self, size: int) -> int:
         d: int = self.array.shape[1]
-        return max(1, CHUNK_BYTES // (4 * d))
+        return max(1, size // (4 * d))
 
     def chunks(self) -> Iterator[tuple[int, Floats]]:
         """Yield (first row, rows) in order, each a copy of about 64 MB whose pages don't stay mapped."""
-        rows = self._rows_a_chunk()
+        rows = self._rows_in(CHUNK_BYTES)
         for start in range(0, len(self.array), rows):
             yield start, np.array(np.load(self.path, mmap_mode="r")[start : start + rows], np.float32)
 

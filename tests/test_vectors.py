@@ -125,7 +125,7 @@ def test_chunks_make_up_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_distances_from_a_large_file_do_not_keep_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((40_000, 1024), np.float32))  # 164 MB
-    monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 10_000_000)
+    monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 1_000_000)
     vectors = open_vectors(tmp_path / "v.npy")
     query = normalise(vectors.array[:1])[0]
     before = psutil.Process().memory_info().shared
