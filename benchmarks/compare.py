@@ -87,6 +87,8 @@ def extraction(images, names, folder, rounds):
     text += "\n\n" + "; ".join(f"{name} of 4096 x 4096: {flops:.2f} TFLOP/s" for name, flops in ceilings.items())
     best = found[f"encoder alone, {low}"]["photos/s"] * VGG16_GFLOP / 1000 / ceilings[f"matrix product, {low}"]
     text += f". The encoder alone reaches {best:.0%} of that in {low}.\n\n" + agreement(folder, low)
+    starts = [f"{name} {found[name]['start s']:.2f} s" for name in ("plain Keras loop", f"ours, {low}")]
+    text += "\n\nFrom the start of Python until the first batch can be encoded: " + "; ".join(starts) + "."
     return text, Path(ours[low])
 
 
@@ -192,7 +194,9 @@ def main(images, vectors, quick, output):
         names = list(islice(cycle(photos), count))
         parts = {}
         extracted, made = extraction(images, names, folder, rounds)
-        parts[f"Extraction: VGG16 fc2, seeded weights, {count} photos, decoding included"] = extracted
+        parts[f"Extraction: VGG16 fc2, seeded weights, {count} photos of {len(photos)} files, decoding included"] = (
+            extracted
+        )
         parts["Queries"] = queries(images, names, made, rounds)
         real = np.load(vectors or made).astype(np.float32)
         parts[f"Index: {n:,} simulated vectors of {real.shape[1]} numbers, 200 queries"] = indexes(real, n, folder)

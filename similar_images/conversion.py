@@ -6,6 +6,7 @@ apart all that a converted model depends on, so that one which is found is never
 
 import contextlib
 import hashlib
+import io
 import logging
 import os
 import sys
@@ -68,7 +69,7 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     for found in sorted(cache_folder().glob("*.xml.json")):
         file = found.with_suffix("")
         card = read_card(file) if is_whole(file) else None
-        if card and all(card[key] == value for key, value in asked.items()):
+        if card and all(card.get(key) == value for key, value in asked.items()):
             return replace(encoder_of_card(card, file), spec=replace(spec, layer=card["layer"]))
     return None
 
@@ -106,7 +107,7 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
         EncoderError: NNCF is not installed.
     """
     try:
-        with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else open(os.devnull, "w")):
+        with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):  # NNCF's progress
             import nncf
 
             nncf.set_log_level(logging.ERROR)
@@ -140,8 +141,11 @@ def _places(output: Any) -> int:
 
 def is_whole(file: Path) -> bool:
     """Tell whether a converted model was written to its end and is still there."""
-    card, weights = read_card(file), file.with_suffix(".bin")
-    return bool(card and file.exists() and weights.exists() and weights.stat().st_size == card["bytes"])
+    weights = file.with_suffix(".bin")
+    with contextlib.suppress(ValueError):  # a damaged card vouches for nothing
+        card = read_card(file)
+        return bool(card and file.exists() and weights.exists() and weights.stat().st_size == card.get("bytes"))
+    return False
 
 
 def read(file: Path) -> Any:
@@ -181,6 +185,8 @@ def _convert(encoder: Encoder) -> Any:
             f"OpenVINO can't convert {encoder.spec.name} ({str(error).strip().splitlines()[0]}): run it with "
             "--runtime tensorflow"
         ) from error
+    width, height = encoder.size
+    model.reshape([-1, height, width, 3])
     whole = PrePostProcessor(model)
     whole.input().tensor().set_element_type(openvino.Type.u8)
     whole.output().tensor().set_element_type(openvino.Type.f32)
@@ -192,7 +198,7 @@ def _remove_older(encoder: Encoder, folder: Path) -> None:
     for found in folder.glob("*.xml.json"):
         card = read_card(file := found.with_suffix("")) or {}
         same = (card.get("encoder"), card.get("weights_digest")) == (encoder.spec.name, encoder.weights_digest)
-        if same and card["openvino"] != version("openvino"):
+        if same and card.get("openvino") != version("openvino"):
             for part in (found, file, file.with_suffix(".bin")):
                 part.unlink(missing_ok=True)
 

@@ -111,8 +111,7 @@ def open_runtime_for_queries(encoder: Encoder, made_with: Sequence[str], vectors
     file = int8_file(vectors_path, encoder)
     if precision == "int8" and is_whole(file):
         return open_runtime(encoder, "openvino", "int8", int8_model=file)
-    low = precision in ("bf16", "f16", "int8") and processor_has_bf16()
-    return open_runtime(encoder, "openvino", "bf16" if low else "f32")
+    return open_runtime(encoder, "openvino", "bf16" if precision == "bf16" and processor_has_bf16() else "f32")
 
 
 def choose(
@@ -130,7 +129,8 @@ def choose(
     Raises:
         EncoderError: what is asked for does not exist here.
     """
-    chosen = runtime if runtime != "auto" else "tensorflow" if gpu or not openvino else "openvino"
+    suits_gpu = gpu and precision != "int8"
+    chosen = runtime if runtime != "auto" else "tensorflow" if suits_gpu or not openvino else "openvino"
     if chosen == "openvino" and not openvino:
         raise EncoderError("OpenVINO is not installed: pip install -r requirements.txt, or --runtime tensorflow")
     if chosen == "tensorflow" and precision == "int8":

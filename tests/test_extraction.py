@@ -15,8 +15,8 @@ from conftest import ROOT, run
 from PIL import Image
 from test_images import bad_files
 
-from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.extraction import extract
+from similar_images.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.extraction import extract, sample_photos
 from similar_images.file_list import list_photos, read_file_list, write_file_list
 from similar_images.images import ImageReadError
 from similar_images.runtimes import Runtime, open_runtime
@@ -140,6 +140,31 @@ def test_extract_update_encodes_what_is_new_and_drops_what_is_gone(folder: Path,
     assert all(np.array_equal(after[name], before[name]) for name in after.keys() & before.keys() - {"bad.jpg"})
     assert cosine(after["a new one.jpg"], alone(runtime, folder / "sea" / "01.jpg")) > 0.9999
     assert cosine(after["bad.jpg"], alone(runtime, folder / "sea" / "00.jpg")) > 0.9999
+
+
+def test_extract_update_with_another_runtime_keeps_what_is_there_and_says_so(folder: Path, encoder: Encoder) -> None:
+    output = folder.parent / "out.npy"
+    extract(list_photos(folder)[1:], folder, output, open_runtime(encoder, "tensorflow", "f32"))
+    assert open_vectors(output).card["made_with"] == ["TensorFlow f32"]
+    done = extract(list_photos(folder), folder, output, open_runtime(encoder, "openvino", "f32"), update=True)
+    assert (done.encoded, done.kept) == (1, 8)
+    assert open_vectors(output).card["made_with"] == ["OpenVINO f32", "TensorFlow f32"]
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_extract_says_where_the_time_went(folder: Path, runtime: Runtime, workers: int) -> None:
+    done = extract(list_photos(folder), folder, folder.parent / "out.npy", runtime, workers=workers)
+    assert done.shares.keys() == {"decode", "encode", "write"} and sum(done.shares.values()) == pytest.approx(1)
+    assert all(0 <= share <= 1 for share in done.shares.values()) and done.seconds > 0
+
+
+def test_sample_photos_are_spread_over_the_list_and_readable(folder: Path, encoder: Encoder) -> None:
+    names = list_photos(folder)
+    shutil.copy(__file__, folder / names[-1])
+    pixels = sample_photos(names, folder, encoder, 3)
+    expected = [encoder.pixels(folder / names[row]) for row in (0, 4)]
+    assert np.array_equal(pixels, expected)
+    assert sample_photos(["missing.jpg"], folder, encoder, 3).shape == (0, 224, 224, 3)
 
 
 def test_extract_update_with_another_encoder_is_refused(folder: Path, runtime: Runtime) -> None:

@@ -1,4 +1,5 @@
 import platform
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def pixels(photos: Path, encoder: Encoder) -> Pixels:
         (("auto", "auto"), {"openvino": False}, ("tensorflow", ["f32"])),
         (("tensorflow", "bf16"), {}, ("tensorflow", ["bf16"])),
         (("auto", "int8"), {"bf16": False}, ("openvino", ["int8"])),
+        (("auto", "int8"), {"gpu": True}, ("openvino", ["int8"])),
     ],
 )
 def test_choose_takes_what_the_machine_is_best_at(asked: tuple, machine: dict, chosen: tuple) -> None:
@@ -121,6 +123,34 @@ def test_auto_takes_bf16_where_photos_show_that_vectors_stay_the_same(small: Enc
     assert open_runtime(small).precision == "f32"
 
 
+def test_int8_is_calibrated_once_and_then_opened_for_queries_too(small: Encoder, photos: Path, tmp_path: Path) -> None:
+    sample, asked, vectors = sample_photos(list_photos(photos), photos, small, 75), [], tmp_path / "v.npy"
+    file = conversion.int8_file(vectors, small)
+
+    def given(count: int) -> Pixels:
+        asked.append(count)
+        return sample[:count]
+
+    runtime = open_runtime(small, precision="int8", photos=given, int8_model=file)
+    quick, exact = runtime.encode(sample), open_runtime(small, precision="f32").encode(sample)
+    assert runtime.precision == "int8" and asked[-1] == conversion.CALIBRATION_PHOTOS
+    assert not np.array_equal(quick, exact) and cosines(quick, exact).min() > 0.98
+    written = file.stat().st_mtime_ns
+    for again in (
+        open_runtime(small, precision="int8", int8_model=file),
+        open_runtime_for_queries(small, ["OpenVINO int8"], vectors),
+    ):
+        assert again.precision == "int8" and np.array_equal(again.encode(sample), quick)
+    assert file.stat().st_mtime_ns == written
+
+
+def test_int8_without_nncf_says_how_to_get_it(small: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    black = np.zeros((3, 32, 32, 3), np.uint8)
+    with pytest.raises(EncoderError, match=r"pip install -r requirements-int8\.txt"):
+        open_runtime(small, precision="int8", photos=lambda count: black, int8_model=tmp_path / "v.xml")
+
+
 def test_auto_without_photos_or_a_note_is_exact(encoder: Encoder) -> None:
     assert open_runtime(encoder).precision == "f32"
 
@@ -130,8 +160,9 @@ def test_runtime_for_queries_follows_the_gallery(encoder: Encoder, tmp_path: Pat
     assert open_runtime_for_queries(encoder, [], file).precision == "f32"
     assert open_runtime_for_queries(encoder, ["OpenVINO f32", "OpenVINO bf16"], file).precision == "f32"
     low = "bf16" if processor_has_bf16() else "f32"
-    for made_with in (["OpenVINO bf16"], ["TensorFlow f16"], ["OpenVINO int8"]):  # the int8 model is not there
-        assert open_runtime_for_queries(encoder, made_with, file).precision == low
+    assert open_runtime_for_queries(encoder, ["OpenVINO bf16"], file).precision == low
+    for made_with in (["TensorFlow f16"], ["OpenVINO int8"]):  # no GPU here, and the int8 model is not there
+        assert open_runtime_for_queries(encoder, made_with, file).precision == "f32"
 
 
 def test_batch_size_for_a_gpu_is_a_power_of_two_that_fits() -> None:
@@ -152,4 +183,4 @@ def test_converted_encoder_is_found_again_without_keras(encoder: Encoder, cache:
     assert found is not None and found._loaded is None and found.spec.resize == "keras"
     assert (found.size, found.dimension) == (encoder.size, encoder.dimension)
     assert np.array_equal(open_runtime(found, "openvino", "f32").encode(pixels), runtime.encode(pixels))
-    assert conversion.remembered(EncoderSpec("vgg16", weights="none")) is None
+    assert conversion.remembered(EncoderSpec("resnet152", weights="none")) is None

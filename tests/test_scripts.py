@@ -33,7 +33,7 @@ def test_help_names_every_option(script: str, tmp_path: Path) -> None:
         assert done.returncode == 0 and done.stdout.startswith("Usage:") and done.stderr == ""
     contract = {
         EXTRACT: "-l --filename_list -d --img_dir -o --output_filename -m --model_filename -b --batch_size -v "
-        "--encoder --layer --weights --overwrite --update --strict",
+        "--encoder --layer --weights --overwrite --update --strict --runtime --precision --workers",
         BUILD: "-i --input_vectors -o --output_filename -d --dimension -v --nlist --m --nbits --pca --factory "
         "--train_size --overwrite",
         "run_demo.py": "--images --folder --no-open",
@@ -47,6 +47,12 @@ MISTAKES = [
     ([EXTRACT, "-d", "missing"], 2, "Directory 'missing' does not exist"),
     ([EXTRACT, "-d", "photos", "-l", "missing"], 2, "File 'missing' does not exist"),
     ([EXTRACT, "-d", "photos", "-b", "0"], 2, "0 is not in the range"),
+    ([EXTRACT, "-d", "photos", "--workers", "0"], 2, "0 is not in the range"),
+    (
+        [EXTRACT, "-d", "photos", *UNTRAINED[:4], "--runtime", "tensorflow", "--precision", "int8"],
+        1,
+        "does not run int8",
+    ),
     ([EXTRACT, "-d", "photos", "--layer", "fc3"], 2, "'fc3' is not one of"),
     ([EXTRACT, "-d", "photos", "--encoder", "vgg17"], 1, "there is no encoder 'vgg17': choose one of"),
     ([EXTRACT, "-d", "photos", "--weights", "missing.h5"], 1, "no weights file missing.h5"),
@@ -61,7 +67,7 @@ MISTAKES = [
     ([BUILD, "-i", "wrong"], 1, "not a vectors file"),
     ([BUILD, "-i", "some.saved_predictions.npy"], 1, "some.faiss.index exists"),
     ([BUILD, "-i", "some.saved_predictions.npy", "-d", "4096", "--overwrite"], 1, "vectors of 16 numbers, not 4096"),
-    ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "17", "--overwrite"], 1, "--pca 17 is not between 1 and"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "--nlist", "0", "--overwrite"], 2, "0 is not in the range"),
     ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "x", "--overwrite"], 2, "'x' is not a valid"),
     ([BUILD, "-i", "some.saved_predictions.npy", "--factory", "IVF99,Flat", "--overwrite"], 1, "can't train IVF99"),
     (["run_demo.py", "--images", "missing", "--no-open"], 2, "there is no folder missing"),
