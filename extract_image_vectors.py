@@ -101,7 +101,8 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         if not is_trained(weights):
             click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
         photos = partial(sample_photos, names, img_dir, loaded)
-        ready = open_runtime(loaded, runtime, precision, photos, int8_file(output, loaded))
+        int8 = int8_file(output, loaded) if precision == "int8" else None
+        ready = open_runtime(loaded, runtime, precision, photos, int8)
         with encoding_bar(len(names)) as update_bar:
             done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
                            update=update, strict=strict, progress=update_bar)  # fmt: skip

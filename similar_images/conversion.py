@@ -13,7 +13,7 @@ import sys
 import tempfile
 import warnings
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +167,7 @@ def keep(model: Any, file: Path, encoder: Encoder) -> None:
             with open(part, "rb+") as stream:
                 os.fsync(stream.fileno())
             os.replace(part, file.with_name(part.name))
-    card: Card = {"d": encoder.dimension, "keras": version("keras"), "openvino": version("openvino"), "cosines": {}}
+    card: Card = {"d": encoder.dimension, "keras": version("keras"), "openvino": _openvino_version(), "cosines": {}}
     write_card(file, encoder.card(file) | card | {"bytes": file.with_suffix(".bin").stat().st_size})
 
 
@@ -198,7 +198,7 @@ def _remove_older(encoder: Encoder, folder: Path) -> None:
     for found in folder.glob("*.xml.json"):
         card = read_card(file := found.with_suffix("")) or {}
         same = (card.get("encoder"), card.get("weights_digest")) == (encoder.spec.name, encoder.weights_digest)
-        if same and card.get("openvino") != version("openvino"):
+        if same and card.get("openvino") != _openvino_version():
             for part in (found, file, file.with_suffix(".bin")):
                 part.unlink(missing_ok=True)
 
@@ -213,6 +213,13 @@ def _file(encoder: Encoder, folder: Path) -> Path:
     return folder / f"{name}.xml"
 
 
+def _openvino_version() -> str | None:
+    try:
+        return version("openvino")
+    except PackageNotFoundError:  # TensorFlow runs without it
+        return None
+
+
 def _key(encoder: Encoder) -> str:
-    depends_on = (encoder.weights_digest, encoder.spec.name, encoder.spec.layer, encoder.size, version("openvino"))
+    depends_on = (encoder.weights_digest, encoder.spec.name, encoder.spec.layer, encoder.size, _openvino_version())
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]
