@@ -22,9 +22,6 @@ from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
 from similar_images.weights import WeightsUnavailableError, weights_are_cached
 
-# The notebook's connection takes messages of 10 MB, and drops larger ones without a word: a photo can be larger.
-SERVER_OPTIONS = ["--ServerApp.tornado_settings={'websocket_max_message_size': 100_000_000}"]
-
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
@@ -116,7 +113,7 @@ def open_notebook(index):
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
     root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
     page = "--JupyterNotebookApp.default_url=/notebooks/Similar%20image.ipynb"
-    os.execv(sys.executable, [sys.executable, "-m", "notebook", *SERVER_OPTIONS, *root, page])
+    os.execv(sys.executable, [sys.executable, "-m", "notebook", *root, page])
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ ONLY_IN = {
     "nncf": {"conversion"},
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},
+    "anywidget": {"widgets"},
     "click": set(),
 }
 

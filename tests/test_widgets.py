@@ -1,4 +1,3 @@
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ def panel(gallery: Gallery) -> SearchPanel:
 
 
 def upload(panel: SearchPanel, name: str, content: bytes) -> None:
-    facts = {"name": name, "type": "", "size": len(content), "last_modified": datetime.now(UTC)}
-    panel._upload.value = ({**facts, "content": memoryview(content)},)
+    panel._input._handle_custom_msg({"kind": "photo", "name": name}, [memoryview(content)])
 
 
 def shown(panel: SearchPanel) -> list[str]:
@@ -24,7 +22,7 @@ def shown(panel: SearchPanel) -> list[str]:
 
 def test_panel_begins_empty_and_says_what_to_do(panel: SearchPanel) -> None:
     assert shown(panel) == [] and "75 photos" in panel._status.value
-    assert "UNTRAINED" in panel._status.value and "Upload a photo" in panel._status.value
+    assert "UNTRAINED" in panel._status.value and "Upload, drop or paste" in panel._status.value
 
 
 def test_panel_random_shows_what_gallery_search_finds(panel: SearchPanel, gallery: Gallery) -> None:
@@ -34,10 +32,9 @@ def test_panel_random_shows_what_gallery_search_finds(panel: SearchPanel, galler
     assert f'alt="{panel.hits[0].name}"' in panel._asked.value
 
 
-def test_panel_upload_finds_the_photo_and_lets_go_of_it(panel: SearchPanel, photos: Path) -> None:
+def test_panel_upload_finds_the_photo(panel: SearchPanel, photos: Path) -> None:
     upload(panel, "mine.jpg", (photos / "car" / "01.jpg").read_bytes())
     assert shown(panel)[0] == "car/01.jpg" and "mine.jpg" in panel._asked.value
-    assert panel._upload.value == ()
 
 
 def test_panel_tile_searches_on(panel: SearchPanel, gallery: Gallery) -> None:
@@ -63,6 +60,17 @@ def test_panel_address_searches(panel: SearchPanel, photos: Path) -> None:
         assert shown(panel)[0] == "sea/02.jpg" and len(asked) == 1
 
 
+def test_panel_pasted_address_searches(panel: SearchPanel, photos: Path) -> None:
+    with serve(photos) as (address, _):
+        panel._input._handle_custom_msg({"kind": "address", "address": f"{address}/sea/01.jpg"}, [])
+    assert shown(panel)[0] == "sea/01.jpg" and panel._address.value.endswith("/sea/01.jpg")
+
+
+def test_panel_photo_that_was_too_large_to_send_is_a_sentence(panel: SearchPanel) -> None:
+    panel._input._handle_custom_msg({"kind": "refused", "name": "<scan>.tif", "megabytes": 60}, [])
+    assert "&lt;scan&gt;.tif has 60 MB" in panel._status.value and "at most 7 MB" in panel._status.value
+
+
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
@@ -82,7 +90,7 @@ def test_panel_bad_address_is_a_sentence_and_results_stay(panel: SearchPanel, ad
 
 def test_panel_bad_upload_is_a_sentence_with_its_name(panel: SearchPanel) -> None:
     upload(panel, "notes.jpg", b"no photo")
-    assert "notes.jpg: it is not a photo" in panel._status.value and panel._upload.value == ()
+    assert "notes.jpg: it is not a photo" in panel._status.value
 
 
 def test_panel_missing_photo_keeps_its_tile(gallery: Gallery, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from similar_images.gallery import Gallery, Hit, Query
 from similar_images.images import ImageReadError, Source, download, source_name
+from similar_images.widgets.photo_input import PhotoInput
 from similar_images.widgets.tile import QUERY_SIDE, Tile, figure_html
 
 MAX_TILES = 40
@@ -36,7 +37,7 @@ def _shows_errors(callback: Callable[..., None]) -> Callable[..., None]:
 
 
 class SearchPanel(ipw.VBox):
-    """Search a gallery by upload, random pick, address, or a click on a result.
+    """Search a gallery by a photo of one's own, random pick, address, or a click on a result.
 
     Attributes:
         gallery: what is searched.
@@ -54,12 +55,7 @@ class SearchPanel(ipw.VBox):
         self.hits: list[Hit] = []
         self._vector: NDArray[np.float32] | None = None
         self._rows = gallery.searchable_rows()
-        self._upload = ipw.FileUpload(
-            accept="image/*",
-            description="Upload a photo",
-            tooltip="A JPEG, PNG, WebP … of up to about 7 MB",
-            layout=ipw.Layout(width="auto"),
-        )
+        self._input = PhotoInput(self._search_upload, self._search_pasted, self.say_error)
         self._random = ipw.Button(description="Random photo", icon="random", tooltip="a photo of the gallery")
         self._address = ipw.Text(placeholder="https://… address of a photo", layout=ipw.Layout(flex="1 1 220px"))
         self._address.tooltip = "Address of a photo"
@@ -76,12 +72,11 @@ class SearchPanel(ipw.VBox):
         super().__init__([ipw.HTML(f"<style>{STYLE}</style>"), self._controls(), self._status, self._results()])
         self.add_class("similar-images")
         self._asked.add_class("si-query")
-        self._upload.observe(self._search_upload, "value")
         self._random.on_click(self._search_random)
         self._go.on_click(self._search_address)
         self._address.on_msg(self._address_message)
         self._k.observe(self._search_again, "value")
-        self._say("Upload a photo, pick a random one, or paste an address.")
+        self._say("Upload, drop or paste a photo, pick a random one, or paste an address.")
 
     def __repr__(self) -> str:
         """Say what is searched; a notebook file stores this instead of the widget, and no photo may be in it."""
@@ -129,7 +124,7 @@ class SearchPanel(ipw.VBox):
         self._status.value = f'<div class="si-status" role="status">{facts} · {escape(what)}</div>'
 
     def _controls(self) -> ipw.Widget:
-        controls = [self._upload, self._random, self._address, self._go, self._k]
+        controls = [self._input, self._random, self._address, self._go, self._k]
         return ipw.Box(controls, layout=ipw.Layout(flex_flow="row wrap", align_items="center"))
 
     def _results(self) -> ipw.Widget:
@@ -141,12 +136,12 @@ class SearchPanel(ipw.VBox):
         return ipw.Box([self._asked, grid], layout=ipw.Layout(flex_flow="row wrap", align_items="flex-start"))
 
     @_shows_errors
-    def _search_upload(self, _: object) -> None:
-        if not self._upload.value:
-            return
-        upload = self._upload.value[0]
-        self._upload.value = ()
-        self._search_photo(bytes(upload["content"]), upload["name"])
+    def _search_upload(self, data: bytes, name: str) -> None:
+        self._search_photo(data, name)
+
+    def _search_pasted(self, address: str) -> None:
+        self._address.value = address
+        self._search_address(None)
 
     @_shows_errors
     def _search_random(self, _: object) -> None:

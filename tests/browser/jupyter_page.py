@@ -14,8 +14,6 @@ from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from run_demo import SERVER_OPTIONS
-
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "Similar image.ipynb"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -31,7 +29,7 @@ def notebook_server(folder: Path, index: Path) -> Iterator[str]:
     shutil.copy(ROOT / NOTEBOOK, folder)
     environment = os.environ | {"SIMILAR_IMAGES_INDEX": str(index), "PYTHONPATH": str(ROOT), "JUPYTER_TOKEN": "token"}
     options = ["--no-browser", "--allow-root", "--port=0", "--ServerApp.port_retries=0", "--LabApp.news_url=None"]
-    command = [sys.executable, "-m", "jupyter", "lab", *options, *SERVER_OPTIONS]
+    command = [sys.executable, "-m", "jupyter", "lab", *options]
     log = folder / "server.log"
     with open(log, "w") as output:
         server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)

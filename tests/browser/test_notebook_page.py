@@ -1,5 +1,6 @@
 """The notebook in a real Chromium, in Notebook 7 and JupyterLab: what a person does, and what the page then shows."""
 
+import base64
 import io
 import json
 import os
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from http_server import serve
 from jupyter_page import CHROMIUM, NOTEBOOK, chromium, notebook_server, open_notebook
@@ -16,7 +18,7 @@ from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from similar_images.gallery import Gallery
 
-SECONDS = 30_000  # the first photo of one's own loads TensorFlow
+SECONDS = 30_000  # the first photo of one's own loads the encoder
 
 if CHROMIUM is None and not os.environ.get("CI"):
     pytest.skip("there is no Chromium on this machine: apt install chromium, say", allow_module_level=True)
@@ -112,13 +114,78 @@ def test_upload_of_a_turned_photo_finds_its_original(page: Page, photos: Path) -
     assert names(page)[0] == "car/02.jpg"
 
 
-def test_upload_of_a_large_photo_arrives(page: Page, photos: Path, tmp_path: Path) -> None:
+def test_upload_of_a_large_turned_photo_is_shrunk_and_arrives(page: Page, photos: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
     with Image.open(photos / "bricks" / "00.jpg") as original:
-        original.resize((4000, 3000)).save(tmp_path / "large.bmp")  # 36 MB
+        pixels = np.array(original.resize((4000, 3000)), np.int16)
+    grain = np.random.default_rng(0).integers(-40, 41, pixels.shape, np.int16)
+    large = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
+    large.save(tmp_path / "large.jpg", quality=99, exif=exif)
+    assert (tmp_path / "large.jpg").stat().st_size > 12_000_000
     with search(page):
-        choose(page, tmp_path / "large.bmp")
-    expect(asked(page)).to_have_text("large.bmp")
+        choose(page, tmp_path / "large.jpg")
+    expect(asked(page)).to_have_text("large.jpg")
     assert names(page)[0] == "bricks/00.jpg"
+
+
+def test_upload_of_60_mb_that_no_browser_reads_is_a_sentence(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "scan.jpg").write_bytes(b"no photo at all " * 3_750_000)
+    choose(page, tmp_path / "scan.jpg")
+    expect(alert(page)).to_have_text(re.compile(r"scan\.jpg has 60 MB and can't be made smaller.*at most 7 MB"))
+    assert len(pick_random(page)) == 12
+
+
+def drop(page: Page, kind: str, content: str) -> None:
+    """Drop a file (its bytes in base64) or an address onto the input, as a real drop event."""
+    data = page.evaluate_handle(
+        """([kind, content]) => {
+            const data = new DataTransfer();
+            if (kind === "file") {
+                const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                data.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+            } else data.setData("text/uri-list", content);
+            return data;
+        }""",
+        [kind, content],
+    )
+    zone = page.get_by_role("group", name="Your photo")
+    zone.dispatch_event("dragover", {"dataTransfer": data})
+    zone.dispatch_event("drop", {"dataTransfer": data})
+
+
+def test_dropped_photo_is_found_first(page: Page, gallery: Gallery, photos: Path) -> None:
+    with search(page):
+        drop(page, "file", base64.b64encode((photos / "car" / "00.jpg").read_bytes()).decode())
+    expect(asked(page)).to_have_text("dropped.jpg")
+    assert names(page) == [hit.name for hit in gallery.search("car/00.jpg", 12)]
+
+
+def test_dropped_address_is_fetched(page: Page, photos: Path) -> None:
+    with serve(photos) as (address, _):
+        with search(page):
+            drop(page, "address", f"{address}/clock/00.jpg")
+        expect(asked(page)).to_have_text(f"{address}/clock/00.jpg")
+    assert names(page)[0] == "clock/00.jpg"
+
+
+def test_pasted_photo_is_found_first(page: Page, gallery: Gallery, photos: Path) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    png = io.BytesIO()
+    with Image.open(photos / "face" / "02.jpg") as original:
+        original.save(png, "PNG")
+    page.evaluate(
+        """async (content) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const blob = new Blob([bytes], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+        }""",
+        base64.b64encode(png.getvalue()).decode(),
+    )
+    with search(page):
+        page.get_by_role("group", name="Your photo").focus()
+        page.keyboard.press("Control+v")
+    assert names(page)[0] == "face/02.jpg"
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
