@@ -128,7 +128,12 @@ def encoding_bar(photos):
     calls = []  # (when, how many photos), the first of them with what an earlier run did
     quiet = not sys.stderr.isatty()
     with click.progressbar(
-        length=photos, label="Encoding", show_pos=True, item_show_func=str, file=sys.stderr, hidden=quiet
+        length=photos,
+        label="Encoding",
+        show_pos=True,
+        item_show_func=lambda rate: rate or "",
+        file=sys.stderr,
+        hidden=quiet,
     ) as bar:
 
         def update(count):
