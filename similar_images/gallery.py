@@ -1,6 +1,7 @@
 """A gallery to search: opened from its index, which leads to vectors, names, photos and encoder."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,8 +14,11 @@ from similar_images.conversion import remembered
 from similar_images.encoders import Encoder, encoder_of_card, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
+from similar_images.near_duplicates import kept_apart
 from similar_images.runtimes import Runtime, open_runtime_for_queries
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
+
+MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
 
 Query = Source | int | np.integer | NDArray[np.generic]
 
@@ -117,16 +121,29 @@ class Gallery:
         exact = self.index.exact or self.vectors is not None
         return f"{self.index.card['index']}{'' if exact else ', approximate: the vectors file is missing'}"
 
-    def search(self, query: Query, k: int = 10, *, nprobe: int | None = None, rerank: int | None = None) -> list[Hit]:
+    def search(
+        self,
+        query: Query | Sequence[Query],
+        k: int = 10,
+        *,
+        nprobe: int | None = None,
+        rerank: int | None = None,
+        among: NDArray[np.bool_] | None = None,
+        apart: float = 0,
+    ) -> list[Hit]:
         """Return the photos most similar to a query.
 
         Args:
             query: a row number or name of the gallery, whose stored vector is taken; or a path, an address, the bytes
-                of a photo, a PIL image or (h, w, 3) uint8 RGB pixels, which are encoded; or a vector (d,).
+                of a photo, a PIL image or (h, w, 3) uint8 RGB pixels, which are encoded; or a vector (d,). A list or
+                tuple of these looks for what is similar to all of them.
             k: how many; the gallery may have fewer.
             nprobe: how many of the index's lists to look into: more is slower and misses less; None for its card's.
             rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances, None is
                 for its card's.
+            among: (n,) bool, which rows may be found, see `filters.matching`; None for all. k of these are found.
+            apart: the distance that hits keep from each other: the near-duplicates of a better hit are left out. 0
+                leaves out none.
 
         Returns:
             Hits, nearest first. A query from the gallery finds itself first.
@@ -141,28 +158,60 @@ class Gallery:
             raise GalleryError(
                 f"k={k}, nprobe={nprobe}, rerank={rerank}: the first two must be 1 or more, the last 0 or more"
             )
+        if among is not None:
+            among = self._searchable(among)
         vector = normalise(self.vector(query)[None])[0]
-        distances, ids = self.index.search(vector, k, nprobe, self.vectors, rerank)
-        return [self._hit(rank, *found) for rank, found in enumerate(zip(ids, distances, strict=True), 1)]
+        asked = k
+        while True:
+            distances, ids = self.index.search(vector, asked, nprobe, self.vectors, rerank, among)
+            kept = kept_apart(self.stored(ids), apart)[:k] if apart else np.arange(len(ids))
+            if len(kept) == k or len(ids) < asked or asked > MOST_LOOKED_AT:
+                return [self._hit(rank, ids[at], distances[at]) for rank, at in enumerate(kept, 1)]
+            asked *= 2
 
-    def vector(self, query: Query) -> NDArray[np.float32]:
-        """Return the feature vector (d,) float32 of a query; see `search` for what a query is.
+    def vector(self, query: Query | Sequence[Query]) -> NDArray[np.float32]:
+        """Return the feature vector (d,) float32 of a query, for several the mean of their L2-normalised ones.
 
         Raises:
-            GalleryError, ImageReadError: see `search`.
+            GalleryError, ImageReadError: see `search`, which also says what a query is.
         """
+        if isinstance(query, list | tuple):
+            if not query:
+                raise GalleryError("there is no query: give at least one")
+            return self._checked(normalise(np.stack([self.vector(each) for each in query])).mean(axis=0))
         if isinstance(query, np.ndarray) and query.ndim == 1:
             return self._checked(query)
         row = self.row(query)
         if row is not None and self.vectors is not None:
-            return self._stored(row)
+            return self._with_direction(row)
         if row is not None:
             return self._encode(self.photo_path(row))
         if isinstance(query, np.ndarray):
             return self._encode_pixels(resize(_rgb(query), self.encoder.size, self.encoder.spec.resize))
         return self._encode(query)  # type: ignore[arg-type]  # what is left is a photo
 
-    def row(self, query: Query) -> int | None:
+    def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the L2-normalised vectors (r, d) float32 of rows (r,), from the vectors file.
+
+        Raises:
+            GalleryError: that file is missing.
+        """
+        if self.vectors is None:
+            raise GalleryError(f"the vectors file {self._vectors_path} is missing, which this needs: put it back")
+        return normalise(self.vectors.array[np.asarray(rows, np.int64)])
+
+    def estimated_distances(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the distances (n,) float32 of a vector (d,) to all photos, as the index estimates them; nan for none.
+
+        Raises:
+            GalleryError: see `search`.
+        """
+        distances, ids = self.index.candidates(normalise(self._checked(vector)[None])[0], len(self), len(self))
+        estimated = np.full(len(self.names), np.nan, np.float32)
+        estimated[ids] = distances
+        return estimated
+
+    def row(self, query: object) -> int | None:
         """Return the row of a query that is a photo of the gallery, by number, name or path; None for all others.
 
         Raises:
@@ -210,12 +259,17 @@ class Gallery:
         Raises:
             GalleryError, EncoderError: see `encoder`.
         """
-        if "_runtime" not in vars(self):
+        if "runtime" not in vars(self):
             width, height = self.encoder.size
-            self._runtime.encode(np.zeros((1, height, width, 3), np.uint8))
+            self.runtime.encode(np.zeros((1, height, width, 3), np.uint8))
 
     @cached_property
-    def _runtime(self) -> Runtime:
+    def runtime(self) -> Runtime:
+        """What runs the encoder, made ready when it first has to.
+
+        Raises:
+            GalleryError, EncoderError: see `encoder`.
+        """
         return open_runtime_for_queries(self.encoder, self.card.get("made_with", []), self._vectors_path)
 
     @cached_property
@@ -233,7 +287,14 @@ class Gallery:
             raise GalleryError("the vector has no direction: it is all zeros, or has values that are no numbers")
         return values
 
-    def _stored(self, row: int) -> NDArray[np.float32]:
+    def _searchable(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if among.shape != (len(self.names),) or among.dtype != np.bool_:
+            raise GalleryError(f"among must be ({len(self.names)},) bool, not {among.shape} {among.dtype}")
+        with_vector = np.zeros(len(self.names), np.bool_)
+        with_vector[self.searchable_rows()] = True
+        return among & with_vector
+
+    def _with_direction(self, row: int) -> NDArray[np.float32]:
         assert self.vectors is not None
         vector = np.asarray(self.vectors.array[row], np.float32)
         if not vector.any():
@@ -245,7 +306,7 @@ class Gallery:
         return self._encode_pixels(self.encoder.pixels(photo))
 
     def _encode_pixels(self, pixels: Pixels) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self._runtime.encode(pixels[None])[0]
+        vector: NDArray[np.float32] = self.runtime.encode(pixels[None])[0]
         return vector
 
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | Image.Image
 Resize = Literal["bilinear", "keras"]
+Box = tuple[float, float, float, float]
 
 URL_SECONDS = 10
 URL_BYTES = 20_000_000
@@ -138,6 +139,37 @@ def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> 
         (height, width, 3) uint8.
     """
     return np.array(Image.fromarray(pixels).resize(size, RESAMPLING[rule]))
+
+
+def cropped(source: Source, box: Box) -> Image.Image:
+    """Return a part of a photo.
+
+    Args:
+        source: see `read_image`.
+        box: left, top, right and bottom edge, as fractions of the upright photo's width and height.
+
+    Raises:
+        ImageReadError: see `read_image`; or the box holds nothing.
+    """
+    image = _read(source, None)
+    left, top = round(box[0] * image.width), round(box[1] * image.height)
+    right, bottom = round(box[2] * image.width), round(box[3] * image.height)
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
+        raise ImageReadError(source_name(source), f"there is nothing in the part {box} of it")
+    return image.crop((left, top, right, bottom))
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Return a photo's width and height in pixels, as the file has them, without decoding it.
+
+    Raises:
+        ImageReadError: it is missing or no photo.
+    """
+    try:
+        with open(path, "rb") as file, _identify(file) as image:
+            return image.size
+    except Exception as error:  # see `_read`
+        raise ImageReadError(source_name(path), _reason(path, error)) from error
 
 
 def thumbnail(source: Source, side: int) -> bytes:

@@ -12,9 +12,11 @@ from similar_images.vectors import VectorFile
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
+Rows = NDArray[np.bool_]
 
 SUFFIX = ".faiss.index"
 RERANK = 250
+FEW = 2000
 
 
 class GalleryIndexError(ValueError):
@@ -66,29 +68,61 @@ class GalleryIndex:
             )
         return cls(index, card)
 
-    def candidates(self, query: Floats, k: int, nprobe: int) -> tuple[Floats, Ids]:
+    @property
+    def nlist(self) -> int:
+        """How many inverted lists it has, 0 for none."""
+        import faiss
+
+        inner = innermost(self._index)
+        return inner.nlist if isinstance(inner, faiss.IndexIVF) else 0
+
+    def candidates(self, query: Floats, k: int, nprobe: int, among: Rows | None = None) -> tuple[Floats, Ids]:
         """Return the nearest vectors by the distances that the index can tell, approximate unless it is exact.
 
         Args:
             query: (d,) float32 of length 1.
             k: how many.
             nprobe: how many inverted lists to look into; an index without any, or that hides them, ignores it.
+            among: (n,) bool, which vectors may be found; None for all.
 
         Returns:
             Distances (found,) and ids (found,), nearest first; fewer than k where there are no more.
         """
         import faiss
 
+        selector = {} if among is None else {"sel": faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))}
         params = None
-        if isinstance(inner := innermost(self._index), faiss.IndexIVF):
-            params = faiss.SearchParametersIVF(nprobe=min(nprobe, inner.nlist))
-            if isinstance(self._index, faiss.IndexPreTransform):
-                params = faiss.SearchParametersPreTransform(index_params=params)
-        distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
+        if self.nlist:
+            params = faiss.SearchParametersIVF(nprobe=min(nprobe, self.nlist), **selector)
+        elif selector:
+            params = faiss.SearchParameters(**selector)
+        if params and isinstance(self._index, faiss.IndexPreTransform):
+            params = faiss.SearchParametersPreTransform(index_params=params)
+        try:
+            distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
+        except RuntimeError:
+            if among is None:
+                raise
+            return self._selected_from_all(query, k, among)  # an index that can't select, PQ say
         there = ids[0] >= 0
+        if among is not None and there.sum() < min(k, np.count_nonzero(among)):  # they are far from the query
+            return self._selected_from_all(query, k, among)
         return distances[0][there], ids[0][there]
 
-    def search(self, query: Floats, k: int, nprobe: int, vectors: VectorFile | None, rerank: int) -> tuple[Floats, Ids]:
+    def _selected_from_all(self, query: Floats, k: int, among: Rows) -> tuple[Floats, Ids]:
+        distances, ids = self.candidates(query, self.card["n"], self.nlist)
+        wanted = among[ids]
+        return distances[wanted][:k], ids[wanted][:k]
+
+    def search(
+        self,
+        query: Floats,
+        k: int,
+        nprobe: int,
+        vectors: VectorFile | None,
+        rerank: int,
+        among: Rows | None = None,
+    ) -> tuple[Floats, Ids]:
         """Return the nearest vectors, the best candidates re-ranked by their exact distances.
 
         Args:
@@ -97,14 +131,17 @@ class GalleryIndex:
             nprobe: see `candidates`.
             vectors: where the exact vectors are; None for no re-ranking.
             rerank: how many candidates to re-rank, 0 for none.
+            among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
 
         Returns:
             Squared L2 distances (found,), smallest first, and ids (found,).
         """
         if self.exact or vectors is None or not rerank:
-            return self.candidates(query, k, nprobe)
-        _, ids = self.candidates(query, max(k, rerank), nprobe)
-        ids = np.sort(ids)  # in the order of the file
+            return self.candidates(query, k, nprobe, among)
+        if among is not None and np.count_nonzero(among) <= max(k, FEW):
+            ids = np.flatnonzero(among)
+        else:
+            ids = np.sort(self.candidates(query, max(k, rerank), nprobe, among)[1])  # in the order of the file
         distances = vectors.distances(query, ids)
         nearest = np.argsort(distances, kind="stable")[:k]
         return distances[nearest], ids[nearest]

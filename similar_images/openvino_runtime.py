@@ -3,6 +3,7 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
+from similar_images.weights import EncoderError
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
@@ -54,6 +56,28 @@ class OpenVINORuntime:
             running.append((tag, request))
         yield from itertools.starmap(_finished, running)
 
+    def regions(self, pixels: Pixels) -> Floats:
+        """Return what the last layer that still has places sees there, (b, places down, places across, channels).
+
+        Args:
+            pixels: see `encode`.
+
+        Raises:
+            EncoderError: there is no such layer.
+        """
+        seen = np.array(self._up_to_the_last_places(pixels)[0])
+        return seen if seen.shape[1] == seen.shape[2] else np.moveaxis(seen, 1, 3)
+
+    @cached_property
+    def _up_to_the_last_places(self) -> Any:
+        import openvino
+
+        model = self._model.clone()
+        with_places = [output for node in model.get_ordered_ops() for output in node.outputs() if _has_places(output)]
+        if not with_places:
+            raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
+        return openvino.Core().compile_model(openvino.Model([with_places[-1]], model.get_parameters()), "CPU")
+
     def _compile(self, batch_size: int) -> Any:
         if batch_size not in self._compiled:
             import openvino
@@ -64,6 +88,15 @@ class OpenVINORuntime:
             settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
             self._compiled[batch_size] = openvino.Core().compile_model(model, "CPU", settings)
         return self._compiled[batch_size]
+
+
+def _has_places(output: Any) -> bool:
+    """Tell whether an output is (any b, channels, places, places) or (any b, places, places, channels)."""
+    shape = output.partial_shape
+    if len(shape) != 4 or shape[0].is_static:
+        return False
+    first, second, third = [int(side.get_length()) for side in list(shape)[1:]]
+    return first == second > 1 or second == third > 1
 
 
 def _finished(tag: Tag, request: Any) -> tuple[Tag, Floats]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
+from similar_images.filters import matching
 from similar_images.gallery import Gallery, GalleryError, default_index
 from similar_images.images import ImageReadError, read_image
 from similar_images.index_building import IndexSettings, build_index
@@ -155,3 +156,56 @@ def test_default_index_is_the_demos_or_the_newest_or_says_how_to_build_one(
     assert default_index() == Path("demo/a.faiss.index")
     monkeypatch.setenv("SIMILAR_IMAGES_INDEX", "other.faiss.index")
     assert default_index() == Path("other.faiss.index")
+
+
+def test_search_among_some_finds_the_nearest_of_these(gallery: Gallery) -> None:
+    among = matching(gallery.names, pattern="*/01.jpg")
+    found = [hit.image_id for hit in gallery.search(0, 6, among=among)]
+    assert found == [hit.image_id for hit in gallery.search(0, 75) if hit.name.endswith("/01.jpg")][:6]
+    assert len(gallery.search(0, 75, among=among)) == among.sum() == 25
+    assert gallery.search(0, among=np.zeros(75, np.bool_)) == []
+
+
+def test_search_among_never_finds_photos_without_a_vector(moved: Path) -> None:
+    opened = Gallery.open(moved)
+    opened.card["failures"] = [{"row": 3, "name": opened.names[3], "reason": "cut off"}]
+    assert 3 not in [hit.image_id for hit in opened.search(0, 75, among=np.ones(75, np.bool_))]
+
+
+def test_search_among_what_is_no_mask_of_the_rows_is_refused(gallery: Gallery) -> None:
+    for among in (np.ones(7, np.bool_), np.arange(75)):
+        with pytest.raises(GalleryError, match=r"among must be \(75,\) bool"):
+            gallery.search(0, among=among)
+
+
+def test_search_apart_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> None:
+    everything = gallery.search(0, 75)
+    apart = float(np.median([hit.distance for hit in everything])) / 4
+    vectors = gallery.stored([hit.image_id for hit in everything])
+    kept: list[int] = []
+    for position in range(75):
+        if all(np.sum((vectors[position] - vectors[other]) ** 2) > apart for other in kept):
+            kept.append(position)
+    assert 5 < len(kept) < 75
+    found = gallery.search(0, 5, apart=apart)
+    assert [hit.image_id for hit in found] == [everything[position].image_id for position in kept[:5]]
+    assert [hit.rank for hit in found] == [1, 2, 3, 4, 5]
+
+
+def test_search_by_several_looks_for_their_mean(gallery: Gallery, photos: Path) -> None:
+    mean = gallery.stored([4, 50]).mean(axis=0)
+    assert gallery.search([4, photos / gallery.names[50]], 5) == gallery.search(mean, 5)
+    with pytest.raises(GalleryError, match="at least one"):
+        gallery.search([])
+
+
+def test_estimated_distances_are_those_of_search_in_an_exact_index(gallery: Gallery) -> None:
+    estimated = gallery.estimated_distances(gallery.vector(0))
+    for hit in gallery.search(0, 75):
+        assert estimated[hit.image_id] == pytest.approx(hit.distance, abs=1e-5)
+
+
+def test_stored_without_the_vectors_file_says_so(moved: Path) -> None:
+    (moved.parent / "photos.saved_predictions.npy").unlink()
+    with pytest.raises(GalleryError, match=r"vectors file .* is missing"):
+        Gallery.open(moved).stored([0])

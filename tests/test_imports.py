@@ -20,14 +20,33 @@ MAY_IMPORT = {
     "vectors": {"_files", "file_list"},
     "encoders": {"_files", "images", "weights"},
     "conversion": {"_files", "encoders", "images", "weights"},
-    "openvino_runtime": {"encoders", "images"},
+    "openvino_runtime": {"encoders", "images", "weights"},
     "tensorflow_runtime": {"encoders", "images", "weights"},
     "runtimes": {"conversion", "encoders", "images", "openvino_runtime", "tensorflow_runtime", "weights"},
     "extraction": {"_files", "encoders", "images", "runtimes", "vectors"},
     "index": {"_files", "vectors"},
     "index_building": {"_files", "evaluation", "index", "pca", "vectors"},
-    "gallery": {"_files", "conversion", "encoders", "images", "index", "runtimes", "vectors"},
-    "widgets": {"gallery", "images", "widgets"},
+    "near_duplicates": set(),
+    "filters": set(),
+    "gallery": {"_files", "conversion", "encoders", "images", "index", "near_duplicates", "runtimes", "vectors"},
+    "feedback": {"gallery", "vectors"},
+    "question": {"feedback", "gallery", "images"},
+    "explanation": {"encoders", "images", "openvino_runtime", "runtimes", "weights"},
+    "gallery_map": {"_files", "gallery", "pca", "vectors"},
+    "contact_sheet": {"images"},
+    "export": {"gallery", "images", "question"},
+    "widgets": {
+        "contact_sheet",
+        "evaluation",
+        "explanation",
+        "export",
+        "filters",
+        "gallery",
+        "gallery_map",
+        "images",
+        "question",
+        "widgets",
+    },
 }
 ONLY_IN = {
     "tensorflow": {"weights", "tensorflow_runtime"},
@@ -37,6 +56,8 @@ ONLY_IN = {
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
+    "jscatter": {"widgets"},
+    "umap": {"gallery_map"},
     "click": set(),
 }
 
@@ -65,6 +86,6 @@ def test_module_imports_only_what_it_may(file: Path) -> None:
 
 def test_importing_gallery_and_panel_loads_no_tensorflow() -> None:
     ours = "import sys, similar_images.widgets, similar_images.extraction, similar_images.index_building"
-    code = f"{ours}; print({{'tensorflow', 'keras', 'openvino', 'faiss'}} & set(sys.modules))"
+    code = f"{ours}; print({{'tensorflow', 'keras', 'openvino', 'faiss', 'jscatter'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -1,0 +1,92 @@
+"""A gallery on a plane: two coordinates a photo, similar photos near each other, kept beside the index."""
+
+import contextlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images._files import read_card, replacing, write_card
+from similar_images.gallery import Gallery, GalleryError
+from similar_images.pca import principal_directions
+from similar_images.vectors import normalise
+
+Method = Literal["pca", "umap"]
+Floats = NDArray[np.float32]
+
+SAMPLE = 5000
+UMAP_DIMENSIONS = 50
+
+
+def methods() -> list[Method]:
+    """Return what can be asked of `coordinates` here: UMAP is a package of its own."""
+    return ["pca", "umap"] if find_spec("umap") else ["pca"]
+
+
+def coordinates(
+    gallery: Gallery, method: Method = "pca", progress: Callable[[float], None] = lambda part: None
+) -> Floats:
+    """Return where each photo of a gallery is on the map; read from disk where it was computed before.
+
+    Args:
+        gallery: the photos.
+        method: "pca" puts the vectors' two principal components there; "umap" keeps neighbours together, and takes
+            minutes for some ten thousand photos.
+        progress: called with the part that is done, 0 to 1.
+
+    Returns:
+        (n, 2) float32, between -1 and 1; nan for photos without a vector.
+
+    Raises:
+        GalleryError: the vectors file is missing.
+
+    Source: McInnes, Healy, Melville: UMAP (2018), for "umap".
+    """
+    if gallery.vectors is None:
+        raise GalleryError("the map needs the vectors file, which is missing: put it back")
+    file = map_path(gallery, method)
+    made_of = {"method": method, "vectors_digest": gallery.card["digest"], "n": len(gallery.names)}
+    if file.exists() and read_card(file) == made_of:
+        return np.asarray(np.load(file), np.float32)
+    rows = gallery.searchable_rows()
+    placed = np.full((len(gallery.names), 2), np.nan, np.float32)
+    placed[rows] = _principal(gallery, rows, 2, progress) if method == "pca" else _umap(gallery, rows, progress)
+    middle, half = (np.nanmax(placed, axis=0) + np.nanmin(placed, axis=0)) / 2, np.ptp(placed[rows], axis=0) / 2
+    placed = np.asarray((placed - middle) / np.where(half > 0, half, 1), np.float32)
+    _keep(file, placed, made_of)
+    return placed
+
+
+def map_path(gallery: Gallery, method: Method) -> Path:
+    """Return where a gallery's map is kept."""
+    return gallery.path.with_name(f"{gallery.path.name}.{method}.npy")
+
+
+def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
+    """Return the principal components (r, d_out) of the vectors of rows (r,), learnt from a sample."""
+    assert gallery.vectors is not None
+    sampled = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
+    sample = np.concatenate(list(gallery.vectors.sample(sampled)))
+    directions = principal_directions(sample, min(d_out, sample.shape[1]), seed=0)
+    reduced = []
+    for start, chunk in gallery.vectors.chunks():
+        reduced.append(normalise(chunk) @ directions.T)
+        progress((start + len(chunk)) / len(gallery.names))
+    return np.concatenate(reduced)[rows]
+
+
+def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float], None]) -> Floats:
+    from umap import UMAP
+
+    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, lambda part: progress(part / 10))
+    return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(reduced), np.float32)
+
+
+def _keep(file: Path, placed: Floats, made_of: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):  # a folder that is not ours to write to: computed again next time
+        with replacing(file) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, placed)
+        write_card(file, made_of)

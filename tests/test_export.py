@@ -1,0 +1,56 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from similar_images.export import as_csv, as_json, as_python
+from similar_images.filters import matching
+from similar_images.gallery import Gallery
+from similar_images.question import Example, Question
+
+
+def test_csv_and_json_hold_the_hits(gallery: Gallery) -> None:
+    hits = gallery.search(0, 5)
+    for rows in (list(csv.DictReader(io.StringIO(as_csv(hits)))), json.loads(as_json(hits))):
+        assert [row["name"] for row in rows] == [hit.name for hit in hits]
+        assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5]
+        assert [float(row["distance"]) for row in rows] == pytest.approx([hit.distance for hit in hits])
+        assert Path(rows[0]["path"]) == hits[0].path
+
+
+def printed(code: str, folder: Path) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={"PYTHONPATH": str(ROOT)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [line.split("  ")[2] for line in done.stdout.splitlines()]
+
+
+def test_python_repeats_a_search_with_everything(gallery: Gallery, tmp_path: Path, cache: Path) -> None:
+    own = Example("my 'photo'.png", gallery.photo_path(20).read_bytes(), gallery.vector(20))
+    stored = Example(gallery.names[3], gallery.photo_path(3), gallery.vector(3), 3).boxed(gallery, (0.1, 0.0, 0.9, 1.0))
+    (tmp_path / own.name).write_bytes(own.photo)
+    question = Question((own, stored), relevant=(7,), irrelevant=(20, 21))
+    among = matching(gallery.names, None, "0")
+    among[[20, 21]] = False
+    code = as_python(gallery, question, {"k": 6, "apart": 0.001}, None, "0")
+    assert "is a photo of your own: put its path" in code
+    found = printed(f"import os; os.environ['SIMILAR_IMAGES_CACHE'] = {str(cache)!r}\n{code}", tmp_path)
+    assert found == [hit.name for hit in gallery.search(question.vector(gallery), 6, among=among, apart=0.001)]
+
+
+def test_python_of_a_plain_search_is_short(gallery: Gallery, tmp_path: Path) -> None:
+    question = Question((Example(gallery.names[3], gallery.photo_path(3), gallery.vector(3), 3),))
+    code = as_python(gallery, question, {"k": 4})
+    assert len(code.splitlines()) == 7 and "among" not in code
+    assert printed(code, tmp_path) == [hit.name for hit in gallery.search(3, 4)]

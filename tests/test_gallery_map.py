@@ -1,0 +1,65 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from similar_images.gallery import Gallery, GalleryError
+from similar_images.gallery_map import coordinates, map_path, methods
+
+
+@pytest.fixture
+def copy(index_file: Path, tmp_path: Path) -> Gallery:
+    shutil.copytree(index_file.parent, tmp_path / "copy")
+    return Gallery.open(tmp_path / "copy" / index_file.name)
+
+
+def test_pca_places_are_the_principal_components_turned_and_scaled(copy: Gallery) -> None:
+    placed = coordinates(copy, "pca")
+    assert placed.shape == (75, 2) and placed.dtype == np.float32
+    np.testing.assert_allclose([placed.min(axis=0), placed.max(axis=0)], [[-1, -1], [1, 1]], atol=1e-6)
+    vectors = copy.stored(np.arange(75))
+    centred = vectors - vectors.mean(axis=0)
+    components = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
+    fitted = np.linalg.lstsq(np.column_stack([components, np.ones(75)]), placed, rcond=None)[0]
+    np.testing.assert_allclose(np.column_stack([components, np.ones(75)]) @ fitted, placed, atol=0.02)
+
+
+def test_umap_keeps_neighbours_together(copy: Gallery) -> None:
+    assert methods() == ["pca", "umap"]
+    placed = coordinates(copy, "umap")
+    for row in range(0, 75, 10):
+        neighbours = [hit.image_id for hit in copy.search(row, 4)][1:]
+        away = np.linalg.norm(placed - placed[row], axis=1)
+        assert away[neighbours].mean() < 0.6 * away.mean()
+
+
+def test_map_is_kept_and_made_again_for_other_vectors(copy: Gallery) -> None:
+    parts: list[float] = []
+    first = coordinates(copy, "pca", parts.append)
+    assert parts[-1] == 1
+    parts.clear()
+    np.testing.assert_array_equal(coordinates(copy, "pca", parts.append), first)
+    assert not parts
+    card = map_path(copy, "pca").with_suffix(".npy.json")
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"vectors_digest": "of others"}))
+    coordinates(copy, "pca", parts.append)
+    assert parts
+
+
+def test_map_where_nothing_may_be_written_is_made_all_the_same(copy: Gallery) -> None:
+    map_path(copy, "pca").mkdir()
+    assert coordinates(copy, "pca").shape == (75, 2)
+
+
+def test_map_without_the_vectors_says_what_is_missing(copy: Gallery) -> None:
+    (copy.path.parent / "photos.saved_predictions.npy").unlink()
+    with pytest.raises(GalleryError, match="vectors file"):
+        coordinates(Gallery.open(copy.path))
+
+
+def test_photos_without_a_vector_have_no_place(copy: Gallery) -> None:
+    copy.card["failures"] = [{"row": 3, "name": copy.names[3], "reason": "cut off"}]
+    placed = coordinates(copy)
+    assert np.isnan(placed[3]).all() and not np.isnan(np.delete(placed, 3, axis=0)).any()
