@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: help demo test check format bench screenshot clean
+.PHONY: help demo app test check format bench screenshots clean
 
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1	/' | expand -t 18
 
 demo: $(VENV)/demo-installed ## build a sample gallery and open the notebook on it; IMAGES=~/Pictures takes your photos
 	$(RUN) run_demo.py
+
+app: $(VENV)/app-installed ## the same as an app without code, for browsers and phones; IMAGES= and VOILA_OPTIONS=--Voila.ip=0.0.0.0
+	$(RUN) run_demo.py --app
 
 test: check ## check the code's form, then run all tests; those in a browser need chromium
 	$(RUN) -m pytest
@@ -27,9 +30,9 @@ bench: $(VENV)/demo-installed ## measure against the plain way: IMAGES=~/Picture
 	$(RUN) benchmarks/compare.py $(if $(IMAGES),--images "$(IMAGES)") $(if $(VECTORS),--vectors "$(VECTORS)") \
 		$(if $(QUICK),--quick) $(if $(OUTPUT),--output "$(OUTPUT)")
 
-screenshot: $(VENV)/test-installed ## make docs/notebook.jpg again, from the demo's gallery in a real browser
+screenshots: $(VENV)/test-installed ## take the pictures of the README again, in a real browser
 	$(RUN) run_demo.py --no-open
-	$(RUN) docs/take_screenshot.py
+	$(RUN) docs/take_screenshots.py
 
 clean: ## remove the virtual environment and the demo's gallery
 	rm -rf $(VENV) demo
@@ -43,6 +46,10 @@ $(VENV)/demo-installed: requirements.txt | $(VENV)/bin/python
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/test-installed: requirements.txt requirements-test.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+$(VENV)/app-installed: requirements.txt requirements-app.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
 	@touch $@ $(VENV)/demo-installed
+
+$(VENV)/test-installed: requirements.txt requirements-test.txt requirements-app.txt requirements-int8.txt requirements-umap.txt | $(VENV)/bin/python
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@ $(VENV)/demo-installed $(VENV)/app-installed

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Build a gallery, of drawn samples or of your own photos, and open the notebook on it: what `make demo` runs."""
+"""Build a gallery, of drawn samples or of your own photos, and open the notebook on it: `make demo` and `make app`."""
 
 import os
 import sys
@@ -22,6 +22,8 @@ from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
 from similar_images.weights import WeightsUnavailableError, weights_are_cached
 
+VISITOR_SECONDS = 600  # without a sign of life, until a visitor's kernel ends
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.option(
@@ -35,7 +37,8 @@ from similar_images.weights import WeightsUnavailableError, weights_are_cached
     "--folder", type=click.Path(file_okay=False, path_type=Path), default="demo", help="Where the gallery goes."
 )
 @click.option("--open/--no-open", "launch", default=True, help="Open the notebook afterwards.")
-def main(images, folder, launch):  # fmt: skip
+@click.option("--app", is_flag=True, help="Serve the notebook as an app instead, without its code.")
+def main(images, folder, launch, app):  # fmt: skip
     """Build a gallery if it isn't there yet, and open the notebook on it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -45,6 +48,8 @@ def main(images, folder, launch):  # fmt: skip
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"The gallery is {index}.")
+    if app:
+        serve_app(index)
     if launch:
         open_notebook(index)
 
@@ -110,10 +115,30 @@ def encode(names, photos, vectors, card):
 
 def open_notebook(index):
     """Become the notebook's server; without a browser it prints the notebook's address."""
-    os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
     root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
     page = "--JupyterNotebookApp.default_url=/notebooks/Similar%20image.ipynb"
-    os.execv(sys.executable, [sys.executable, "-m", "notebook", *root, page])
+    become("notebook", index, *root, page)
+
+
+def serve_app(index):
+    """Become the app's server, Voila; cells tagged notebook-only are left out, visitors who left are forgotten."""
+    become(
+        "voila",
+        index,
+        "Similar image.ipynb",
+        "--VoilaConfiguration.allow_theme_override=YES",
+        "--TagRemovePreprocessor.enabled=True",
+        "--TagRemovePreprocessor.remove_cell_tags=notebook-only",
+        f"--MappingKernelManager.cull_idle_timeout={VISITOR_SECONDS}",
+        f"--MappingKernelManager.cull_interval={VISITOR_SECONDS // 10}",
+        *os.environ.get("VOILA_OPTIONS", "").split(),
+    )
+
+
+def become(server, index, *options):
+    """Replace this process by a server that opens `index`."""
+    os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
+    os.execv(sys.executable, [sys.executable, "-m", server, *options])
 
 
 if __name__ == "__main__":

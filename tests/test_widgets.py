@@ -1,10 +1,23 @@
-from pathlib import Path
+"""The panel by what it tells the page, and what it does on what the page tells it."""
 
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 from http_server import serve
+from ipywidgets.widgets.widget import _instances
+from PIL import Image
 
+from similar_images.filters import matching
 from similar_images.gallery import Gallery
+from similar_images.images import cropped
 from similar_images.widgets import SearchPanel
+from similar_images.widgets.message_view import MessageView
+
+Sent = list[tuple[str, dict[str, Any], list[bytes]]]
 
 
 @pytest.fixture
@@ -12,63 +25,248 @@ def panel(gallery: Gallery) -> SearchPanel:
     return SearchPanel(gallery, k=6)
 
 
-def upload(panel: SearchPanel, name: str, content: bytes) -> None:
-    panel._input._handle_custom_msg({"kind": "photo", "name": name}, [memoryview(content)])
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    """What widgets send to the page: kind, content, buffers."""
+    messages: Sent = []
+
+    def send(self: MessageView, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        messages.append((content["kind"], content, buffers or []))
+
+    monkeypatch.setattr(MessageView, "send", send)
+    return messages
+
+
+def tell(widget: MessageView, kind: str, buffers: tuple[bytes, ...] = (), **content: Any) -> None:
+    """Do as the page does when it sends a message."""
+    widget._handle_custom_msg({"kind": kind, **content}, [memoryview(buffer) for buffer in buffers])
+
+
+def upload(panel: SearchPanel, *photos: tuple[str, bytes], add: bool = False) -> None:
+    for at, (name, data) in enumerate(photos):
+        tell(panel._input, "photo", (data,), name=name, add=add or at > 0, last=at == len(photos) - 1)
 
 
 def shown(panel: SearchPanel) -> list[str]:
-    return [tile.hit.name for tile in panel._tiles if tile.layout.display != "none"]
+    return [hit["name"] for hit in panel._grid._shown[0]["hits"]]
+
+
+def asked(panel: SearchPanel) -> dict[str, Any]:
+    content: dict[str, Any] = panel._question._shown[0]
+    return content
+
+
+def examples(panel: SearchPanel) -> list[str]:
+    return [example["name"] for example in asked(panel)["examples"]]
+
+
+def status(panel: SearchPanel) -> str:
+    return str(panel._status.value)
+
+
+def names(hits: Any) -> list[str]:
+    return [hit.name for hit in hits]
+
+
+def ask_row(panel: SearchPanel, row: int) -> None:
+    tell(panel._grid, "search", row=row)
 
 
 def test_panel_begins_empty_and_says_what_to_do(panel: SearchPanel) -> None:
-    assert shown(panel) == [] and "75 photos" in panel._status.value
-    assert "UNTRAINED" in panel._status.value and "Upload, drop or paste" in panel._status.value
+    assert panel.hits == [] and "75 photos" in status(panel)
+    assert "UNTRAINED" in status(panel) and "Upload, drop or paste" in status(panel)
+    assert panel._back.disabled and panel._forward.disabled
 
 
 def test_panel_random_shows_what_gallery_search_finds(panel: SearchPanel, gallery: Gallery) -> None:
     panel._random.click()
-    assert shown(panel) == [hit.name for hit in gallery.search(panel.hits[0].image_id, 6)]
-    assert "ms to encode" in panel._status.value and "ms to search" in panel._status.value
-    assert f'alt="{panel.hits[0].name}"' in panel._asked.value
+    row = panel.hits[0].image_id
+    assert shown(panel) == names(gallery.search(row, 6)) and examples(panel) == [gallery.names[row]]
+    assert "ms to search" in status(panel)
 
 
 def test_panel_upload_finds_the_photo(panel: SearchPanel, photos: Path) -> None:
-    upload(panel, "mine.jpg", (photos / "car" / "01.jpg").read_bytes())
-    assert shown(panel)[0] == "car/01.jpg" and "mine.jpg" in panel._asked.value
+    upload(panel, ("mine.jpg", (photos / "car" / "01.jpg").read_bytes()))
+    assert shown(panel)[0] == "car/01.jpg" and examples(panel) == ["mine.jpg"] and "ms to encode" in status(panel)
+    picture = Image.open(io.BytesIO(panel._question._shown[1][0]))
+    assert picture.size == Image.open(photos / "car" / "01.jpg").size
 
 
-def test_panel_tile_searches_on(panel: SearchPanel, gallery: Gallery) -> None:
+def test_panel_several_photos_ask_for_their_mean(panel: SearchPanel, gallery: Gallery, photos: Path) -> None:
+    paths = [photos / "car" / "01.jpg", photos / "sea" / "02.jpg"]
+    upload(panel, *[(path.name, path.read_bytes()) for path in paths])
+    assert shown(panel) == names(gallery.search(paths, 6)) and examples(panel) == ["01.jpg", "02.jpg"]
+
+
+def test_panel_photo_is_added_to_what_is_asked_for_and_removed(
+    panel: SearchPanel, gallery: Gallery, photos: Path
+) -> None:
+    ask_row(panel, 7)
+    upload(panel, ("mine.jpg", (photos / "car" / "01.jpg").read_bytes()), add=True)
+    assert shown(panel) == names(gallery.search([7, photos / "car" / "01.jpg"], 6))
+    tell(panel._question, "remove", at=0)
+    assert examples(panel) == ["mine.jpg"] and shown(panel)[0] == "car/01.jpg"
+
+
+def test_panel_part_of_a_photo_is_searched_for(panel: SearchPanel, gallery: Gallery) -> None:
+    ask_row(panel, 30)
+    tell(panel._question, "crop", at=0, box=[0.0, 0.0, 0.5, 0.75])
+    part = cropped(gallery.photo_path(30), (0.0, 0.0, 0.5, 0.75))
+    assert shown(panel) == names(gallery.search(part, 6)) and asked(panel)["examples"][0]["box"] == (0, 0, 0.5, 0.75)
+    tell(panel._question, "crop", at=0, box=None)
+    assert shown(panel) == names(gallery.search(30, 6)) and asked(panel)["examples"][0]["box"] is None
+
+
+def test_panel_marks_refine_and_are_removed(panel: SearchPanel, gallery: Gallery) -> None:
+    ask_row(panel, 0)
+    tell(panel._grid, "mark", row=40, relevant=True)
+    unit = gallery.stored([0, 40])
+    assert shown(panel) == names(gallery.search(unit[0] + unit[1], 6))
+    tell(panel._grid, "mark", row=50, relevant=False)
+    assert [(mark["row"], mark["relevant"]) for mark in asked(panel)["marks"]] == [(40, True), (50, False)]
+    among = np.arange(75) != 50
+    moved = unit[0] + unit[1] - 0.3 * gallery.stored([50])[0]
+    assert shown(panel) == names(gallery.search(moved, 6, among=among))
+    assert panel._grid._shown[0]["relevant"] == [40]
+    tell(panel._question, "mark", row=40, relevant=True)
+    tell(panel._question, "mark", row=50, relevant=False)
+    assert asked(panel)["marks"] == [] and shown(panel) == names(gallery.search(0, 6))
+
+
+def test_panel_goes_back_and_forward(panel: SearchPanel, gallery: Gallery) -> None:
+    for row in (3, 30, 60):
+        ask_row(panel, row)
+    for button, row in ((panel._back, 30), (panel._back, 3), (panel._forward, 30)):
+        button.click()
+        assert shown(panel) == names(gallery.search(row, 6)) and examples(panel) == [gallery.names[row]]
+    assert not panel._back.disabled and not panel._forward.disabled
+    ask_row(panel, 5)
+    assert panel._forward.disabled
+
+
+def test_panel_settings_change_what_is_found(panel: SearchPanel, gallery: Gallery) -> None:
+    ask_row(panel, 0)
+    settings = panel._settings
+    settings.k = 9
+    assert shown(panel) == names(gallery.search(0, 9))
+    settings.folder = "car"
+    assert shown(panel) == names(gallery.search(0, 9, among=matching(gallery.names, "car")))
+    settings.folder, settings.pattern = None, "*/01.jpg"
+    assert shown(panel) == names(gallery.search(0, 9, among=matching(gallery.names, None, "*/01.jpg")))
+    settings.pattern, settings.apart = "", 0.001
+    assert shown(panel) == names(gallery.search(0, 9, apart=0.001)) != names(gallery.search(0, 9))
+    settings.pattern = "no such name"
+    assert shown(panel) == [] and "no photo is left to find" in status(panel)
     panel._random.click()
-    third = panel.hits[2]
-    panel._tiles[2]._button.click()
-    assert shown(panel)[0] == third.name == panel.hits[0].name
+    assert "No photo of the gallery" in status(panel)
 
 
-def test_panel_k_changes_how_many(panel: SearchPanel) -> None:
-    panel._random.click()
-    first = shown(panel)
-    panel._k.value = 9
-    assert len(shown(panel)) == 9 and shown(panel)[:6] == first
-    panel._k.value = 2
-    assert shown(panel) == first[:2]
+def test_panel_random_stays_in_the_folder(panel: SearchPanel) -> None:
+    panel._settings.folder = "sea"
+    for _ in range(5):
+        panel._random.click()
+        assert examples(panel)[0].startswith("sea/") and all(name.startswith("sea/") for name in shown(panel))
+
+
+def test_panel_shows_more_up_to_all(panel: SearchPanel) -> None:
+    ask_row(panel, 0)
+    counts = []
+    while panel._grid._shown[0]["more"]:
+        tell(panel._grid, "more")
+        counts.append(len(shown(panel)))
+    assert counts == [30, 54, 75]
+
+
+def test_panel_says_what_a_search_costs_and_how_exact_it_is(panel: SearchPanel) -> None:
+    ask_row(panel, 0)
+    assert "compared all of 75 photos" in panel._settings.cost
+    tell(panel._settings, "compare")
+    assert panel._settings.agreement.startswith("6 of the 6 nearest were found")
+    ask_row(panel, 1)
+    assert panel._settings.agreement == ""
+
+
+def test_panel_sends_the_pictures_that_are_asked_for(panel: SearchPanel, gallery: Gallery, sent: Sent) -> None:
+    ask_row(panel, 0)
+    tell(panel._grid, "pictures", rows=[0, 7])
+    kind, content, buffers = sent[-1]
+    assert kind == "pictures" and content["rows"] == [0, 7] and content["reasons"] == ["", ""]
+    for row, jpeg in zip([0, 7], buffers, strict=True):
+        small, photo = Image.open(io.BytesIO(jpeg)), Image.open(gallery.photo_path(row))
+        photo.thumbnail(small.size)
+        assert np.abs(np.asarray(small, int) - np.asarray(photo.convert("RGB"), int)).mean() < 4
+
+
+def test_panel_missing_photo_is_told_in_its_place(gallery: Gallery, tmp_path: Path, sent: Sent) -> None:
+    panel = SearchPanel(Gallery.open(gallery.path, img_dir=tmp_path), k=3)
+    ask_row(panel, 0)
+    tell(panel._grid, "pictures", rows=[0])
+    assert sent[-1][1]["reasons"] == ["there is no such file"] and asked(panel)["examples"][0]["reason"]
+    tell(panel._grid, "look", row=0)
+    assert sent[-1][1]["reason"] == "there is no such file"
+    tell(panel._grid, "explain", row=0)
+    assert sent[-1][0] == "failed" and "there is no such file" in sent[-1][1]["sentence"]
+
+
+def test_panel_closer_look_has_both_photos_and_the_facts(panel: SearchPanel, gallery: Gallery, sent: Sent) -> None:
+    ask_row(panel, 0)
+    tell(panel._grid, "look", row=9)
+    kind, content, (query, hit) = sent[-1]
+    assert kind == "look" and content["asked"] == gallery.names[0]
+    path = gallery.photo_path(9)
+    with Image.open(path) as photo:
+        assert content["size"] == f"{photo.width} x {photo.height} pixels, {path.stat().st_size:,} bytes"
+        assert Image.open(io.BytesIO(hit)).size == photo.size
+    tell(panel._grid, "explain", row=9)
+    kind, content, heats = sent[-1]
+    assert kind == "explained" and content["row"] == 9
+    assert [Image.open(io.BytesIO(heat)).size for heat in heats] == [
+        Image.open(io.BytesIO(plain)).size for plain in (query, hit)
+    ]
+
+
+def test_panel_exports_what_is_shown(panel: SearchPanel, gallery: Gallery, sent: Sent) -> None:
+    ask_row(panel, 4)
+    for kind in ("csv", "json", "png"):
+        tell(panel._export, "export", format=kind)
+    (csv, table, png) = [(content["name"], buffers[0]) for _, content, buffers in sent[-3:]]
+    assert csv[0] == "similar.csv" and csv[1].decode().splitlines()[1].startswith(f"1,4,{gallery.names[4]},")
+    assert table[0] == "similar.json" and [row["name"] for row in json.loads(table[1])] == shown(panel)
+    assert png[0] == "similar.png" and Image.open(io.BytesIO(png[1])).format == "PNG"
+    tell(panel._export, "export", format="py")
+    assert sent[-1][0] == "code" and "hits = gallery.search(query, k=6)" in sent[-1][1]["text"]
+
+
+def test_panel_map_is_made_when_it_is_opened_and_marks_the_hits(panel: SearchPanel) -> None:
+    ask_row(panel, 4)
+    assert panel._map.scatter is None
+    panel._open_map.value = True
+    points = panel._map._points()
+    assert set(np.flatnonzero(points["hit"])) == {hit.image_id for hit in panel.hits}
+    assert points["nearness"].argmax() == 4 and len(panel._map.scatter.widget.points) == 75
+    panel._map.scatter.widget.selection = np.array([9], np.uint32)  # a click on a point
+    assert examples(panel) == [panel.gallery.names[9]]
+    panel._map.colour.value = "distance to the query"
+    assert panel._map.scatter.widget.color_scale == "linear"
+
+
+def test_panel_map_by_keyboard_steps_from_photo_to_photo(panel: SearchPanel) -> None:
+    ask_row(panel, 4)
+    panel._open_map.value = True
+    steps = panel._map.children[1].children[1].children[1].children
+    for button, axis, sign in ((steps[1], 0, 1), (steps[0], 0, -1), (steps[2], 1, 1), (steps[3], 1, -1)):
+        before = panel._map.current if panel._map.current is not None else 4
+        button.click()
+        after = panel._map.current
+        if after != before:
+            assert sign * (panel._map._places[after] - panel._map._places[before])[axis] > 0
+    assert panel._map._photo._shown[0]["name"] == panel.gallery.names[panel._map.current]
 
 
 def test_panel_address_searches(panel: SearchPanel, photos: Path) -> None:
-    with serve(photos) as (address, asked):
-        panel._address.value = f"  {address}/sea/02.jpg "
-        panel._go.click()
-        assert shown(panel)[0] == "sea/02.jpg" and len(asked) == 1
-
-
-def test_panel_pasted_address_searches(panel: SearchPanel, photos: Path) -> None:
-    with serve(photos) as (address, _):
-        panel._input._handle_custom_msg({"kind": "address", "address": f"{address}/sea/01.jpg"}, [])
-    assert shown(panel)[0] == "sea/01.jpg" and panel._address.value.endswith("/sea/01.jpg")
-
-
-def test_panel_photo_that_was_too_large_to_send_is_a_sentence(panel: SearchPanel) -> None:
-    panel._input._handle_custom_msg({"kind": "refused", "name": "<scan>.tif", "megabytes": 60}, [])
-    assert "&lt;scan&gt;.tif has 60 MB" in panel._status.value and "at most 7 MB" in panel._status.value
+    with serve(photos) as (address, requests):
+        tell(panel._input, "address", address=f"{address}/sea/02.jpg", add=False)
+        assert shown(panel)[0] == "sea/02.jpg" and len(requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -82,30 +280,59 @@ def test_panel_photo_that_was_too_large_to_send_is_a_sentence(panel: SearchPanel
 def test_panel_bad_address_is_a_sentence_and_results_stay(panel: SearchPanel, address: str, reason: str) -> None:
     panel._random.click()
     before = shown(panel)
-    panel._address.value = address
-    panel._go.click()
-    assert reason in panel._status.value and 'role="alert"' in panel._status.value and "<b>" not in panel._status.value
+    tell(panel._input, "address", address=address, add=False)
+    assert reason in status(panel) and 'role="alert"' in status(panel) and "<b>" not in status(panel)
     assert shown(panel) == before
 
 
-def test_panel_bad_upload_is_a_sentence_with_its_name(panel: SearchPanel) -> None:
-    upload(panel, "notes.jpg", b"no photo")
-    assert "notes.jpg: it is not a photo" in panel._status.value
+def test_panel_bad_upload_is_a_sentence_and_the_others_are_searched_for(panel: SearchPanel, photos: Path) -> None:
+    upload(panel, ("notes.jpg", b"no photo"))
+    assert "notes.jpg: it is not a photo" in status(panel) and panel.hits == []
+    upload(panel, ("notes.jpg", b"no photo"), ("mine.jpg", (photos / "car" / "01.jpg").read_bytes()))
+    assert "notes.jpg: it is not a photo" in status(panel) and shown(panel)[0] == "car/01.jpg"
 
 
-def test_panel_missing_photo_keeps_its_tile(gallery: Gallery, tmp_path: Path) -> None:
-    panel = SearchPanel(Gallery.open(gallery.path, img_dir=tmp_path), k=3)
-    panel._random.click()
-    assert len(shown(panel)) == 3 and "there is no such file" in panel._tiles[0]._figure.value
+def test_panel_photo_that_was_too_large_to_send_is_a_sentence(panel: SearchPanel, photos: Path) -> None:
+    tell(panel._input, "photo", ((photos / "car" / "01.jpg").read_bytes(),), name="mine.jpg", add=False, last=False)
+    tell(panel._input, "refused", name="<scan>.tif", megabytes=60, add=True, last=True)
+    assert "&lt;scan&gt;.tif has 60 MB" in status(panel) and "at most 7 MB" in status(panel)
+    assert shown(panel)[0] == "car/01.jpg"
+
+
+def test_panel_camera_that_is_not_allowed_is_a_sentence(panel: SearchPanel) -> None:
+    tell(panel._input, "failed", sentence="The camera can't be used.")
+    assert "The camera can&#x27;t be used." in status(panel)
+
+
+def test_panel_without_the_vectors_file_still_searches(gallery: Gallery) -> None:
+    panel = SearchPanel(Gallery.open(gallery.path), k=3)
+    panel.gallery.vectors = None
+    ask_row(panel, 2)
+    assert shown(panel)[0] == gallery.names[2]
+    tell(panel._grid, "mark", row=5, relevant=True)
+    assert "vectors file" in status(panel) and "is missing" in status(panel)
 
 
 def test_panel_keeps_its_widgets(panel: SearchPanel) -> None:
-    before = [id(tile) for tile in panel._tiles]
-    for _ in range(5):
-        panel._random.click()
-    assert [id(tile) for tile in panel._tiles] == before
+    panel._random.click()
+    before = len(_instances)
+    for row in range(20):
+        ask_row(panel, row)
+        tell(panel._grid, "mark", row=40, relevant=True)
+    assert len(_instances) == before
 
 
-def test_panel_repr_holds_no_photo(panel: SearchPanel, photos: Path) -> None:
-    upload(panel, "mine.jpg", (photos / "car" / "01.jpg").read_bytes())
+def test_panel_tells_a_page_that_is_loaded_again(panel: SearchPanel, sent: Sent) -> None:
+    ask_row(panel, 3)
+    for widget, kind in ((panel._grid, "hits"), (panel._question, "question"), (panel._export, "visible")):
+        before = widget._shown
+        tell(widget, "ready")
+        assert sent[-1][0] == kind and sent[-1][1] is before[0]
+
+
+def test_panel_state_and_repr_hold_no_photo(panel: SearchPanel, photos: Path) -> None:
+    upload(panel, ("mine.jpg", (photos / "car" / "01.jpg").read_bytes()))
     assert len(repr(panel)) < 200 and "base64" not in str(panel._repr_mimebundle_())
+    for widget in (panel._grid, panel._question, panel._input, panel._status):
+        state = str({name: value for name, value in widget.get_state().items() if name not in ("_esm", "_css")})
+        assert "base64" not in state and "JFIF" not in state and "mine.jpg" not in state

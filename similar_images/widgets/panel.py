@@ -1,43 +1,38 @@
-"""The notebook's panel: upload a photo, pick a random one or paste an address, and look at what is similar."""
+"""The notebook's panel: ask a gallery by photos, and look around in what is similar."""
 
 import random
 import time
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import ipywidgets as ipw
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.gallery import Gallery, Hit, Query
-from similar_images.images import ImageReadError, Source, download, source_name
+from similar_images.contact_sheet import contact_sheet
+from similar_images.evaluation import recall_at_k
+from similar_images.export import as_csv, as_json, as_python
+from similar_images.gallery import Gallery, Hit
+from similar_images.images import Box, ImageReadError, download, source_name
+from similar_images.question import Example, History, Question
+from similar_images.widgets.export_bar import ExportBar
+from similar_images.widgets.failures import telling
+from similar_images.widgets.map_view import MapView
 from similar_images.widgets.photo_input import PhotoInput
-from similar_images.widgets.tile import QUERY_SIDE, Tile, figure_html
+from similar_images.widgets.question_view import QuestionView
+from similar_images.widgets.result_grid import ResultGrid
+from similar_images.widgets.search_settings import SearchSettings
 
-MAX_TILES = 40
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-
-
-def _shows_errors(callback: Callable[..., None]) -> Callable[..., None]:
-    """Show what a callback raises as a sentence in the status line; ipywidgets would lose it."""
-
-    @wraps(callback)
-    def shown(self: "SearchPanel", *args: Any) -> None:
-        try:
-            callback(self, *args)
-        except (ValueError, OSError) as error:
-            self.say_error(str(error))
-        except Exception as error:  # a bug, but the panel has to stay usable
-            self.say_error(f"{type(error).__name__}: {error}")
-
-    return shown
+MORE = 24
+ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
 class SearchPanel(ipw.VBox):
-    """Search a gallery by a photo of one's own, random pick, address, or a click on a result.
+    """Search a gallery by photos of one's own, a random one, an address, parts of photos, or hits.
 
     Attributes:
         gallery: what is searched.
@@ -53,124 +48,216 @@ class SearchPanel(ipw.VBox):
         """
         self.gallery = gallery
         self.hits: list[Hit] = []
-        self._vector: NDArray[np.float32] | None = None
-        self._rows = gallery.searchable_rows()
-        self._input = PhotoInput(self._search_upload, self._search_pasted, self.say_error)
-        self._random = ipw.Button(description="Random photo", icon="random", tooltip="a photo of the gallery")
-        self._address = ipw.Text(placeholder="https://… address of a photo", layout=ipw.Layout(flex="1 1 220px"))
-        self._address.tooltip = "Address of a photo"
-        self._go = ipw.Button(description="Search", icon="search", layout=ipw.Layout(width="auto"))
-        most = min(MAX_TILES, len(gallery))
-        self._k = ipw.BoundedIntText(
-            min(k, most), max=most, min=1, description="Results", layout=ipw.Layout(width="150px")
-        )
-        self._status = ipw.HTML()
-        self._asked = ipw.HTML(
-            layout=ipw.Layout(width="220px", max_width="100%", flex="0 0 auto", margin="0 12px 8px 2px")
-        )
-        self._tiles = [Tile(self._search_from) for _ in range(most)]
-        super().__init__([ipw.HTML(f"<style>{STYLE}</style>"), self._controls(), self._status, self._results()])
+        self._history = History()
+        self._make_widgets(k)
+        buttons = ipw.HBox([self._random, self._back, self._forward])
+        toolbar = ipw.Box([self._input, buttons], layout=ipw.Layout(**ROW))
+        results = ipw.Box([self._question, self._grid])
+        results.add_class("si-found")
+        map_row = ipw.VBox([self._open_map, self._map])
+        style = ipw.HTML(f"<style>{STYLE}</style>")
+        super().__init__([style, toolbar, self._settings, self._status, results, self._export, map_row])
         self.add_class("similar-images")
-        self._asked.add_class("si-query")
-        self._random.on_click(self._search_random)
-        self._go.on_click(self._search_address)
-        self._address.on_msg(self._address_message)
-        self._k.observe(self._search_again, "value")
+        self._back.disabled = self._forward.disabled = True
         self._say("Upload, drop or paste a photo, pick a random one, or paste an address.")
 
     def __repr__(self) -> str:
         """Say what is searched; a notebook file stores this instead of the widget, and no photo may be in it."""
         return f"<SearchPanel of {self.gallery!r}>"
 
-    def search(self, query: Query, name: str, picture: Source) -> None:
-        """Search the gallery and show the result.
+    def ask(self, question: Question, before: str = "") -> None:
+        """Search for something new and show the result.
 
         Args:
-            query: see `Gallery.search`.
-            name: what to call it.
-            picture: what to show for it.
+            question: what is asked for.
+            before: what else to say in the status line.
 
         Raises:
             ValueError: as `Gallery.search`.
         """
-        if self.gallery.row(query) is None:
-            self._say("loading the encoder, which takes some seconds the first time …")
-            self.gallery.warm_up()
-        began = time.perf_counter()
-        self._vector = self.gallery.vector(query)
-        encode_ms = (time.perf_counter() - began) * 1000
-        self._asked.value = "<h3>You asked for</h3>" + figure_html(picture, QUERY_SIDE, name, "")
-        self._show_hits(f"{encode_ms:.0f} ms to encode, ")
-
-    def _show_hits(self, before: str = "") -> None:
-        self._say("searching …")
-        began = time.perf_counter()
-        assert self._vector is not None
-        self.hits = self.gallery.search(self._vector, self._k.value)
-        search_ms = (time.perf_counter() - began) * 1000
-        for place, tile in enumerate(self._tiles):
-            tile.show(self.hits[place] if place < len(self.hits) else None)
-        self._say(f"{before}{search_ms:.1f} ms to search")
+        self._history.add(question)
+        self._show_question()
+        self._search(before)
 
     def say_error(self, sentence: str) -> None:
         """Show what went wrong; the results stay."""
         self._status.value = f'<div class="si-status si-error" role="alert">{escape(sentence)}</div>'
 
-    def _say(self, what: str) -> None:
+    def _make_widgets(self, k: int) -> None:
+        told = partial(telling, self.say_error)
+        self._input = PhotoInput(told(self._ask_photos), told(self._ask_address), self.say_error)
+        self._random = _button("Random photo", "random", "a photo of the gallery", told(self._ask_random))
+        self._back = _button("Back", "arrow-left", "the search before", told(partial(self._move, -1)))
+        self._forward = _button("Forward", "arrow-right", "the search after", told(partial(self._move, 1)))
+        self._settings = SearchSettings(self.gallery, k, told(self._search), told(self._compare))
+        self._status = ipw.HTML()
+        self._question = QuestionView(told(self._crop), told(self._remove), told(self._mark))
+        self._grid = ResultGrid(self.gallery, told(self._ask_row), told(self._mark), told(self._show_more))
+        ipw.link((self._settings, "numbers"), (self._grid, "numbers"))
+        self._export = ExportBar(told(self._take_along))
+        self._open_map = ipw.ToggleButton(description="Map", icon="map-o", tooltip="the gallery on a plane")
+        self._open_map.observe(told(self._toggle_map), "value")
+        self._map = MapView(self.gallery, told(self._ask_row), self.say_error)
+        self._map.layout.display = "none"
+
+    def _ask_photos(self, photos: Sequence[tuple[str, bytes]], add: bool) -> None:
+        """Ask by photos; those that can't be read are told, the others searched for."""
+        self._load_encoder()
+        began = time.perf_counter()
+        examples, failures = [], []
+        for name, data in photos:
+            try:
+                examples.append(Example(name, data, self.gallery.vector(data)))
+            except ImageReadError as error:
+                failures.append(f"{name}: {error.reason}")
+        if examples:
+            encode_ms = (time.perf_counter() - began) * 1000
+            self.ask(self._question_of(examples, add), f"{encode_ms:.0f} ms to encode, ")
+        if failures:
+            raise ValueError("; ".join(failures))
+
+    def _ask_address(self, address: str, add: bool) -> None:
+        if not address:
+            raise ValueError("Paste the address of a photo first.")
+        self._say("fetching the photo …", busy=True)
+        self._ask_photos([(address, download(address))], add)
+
+    def _ask_random(self, _: object) -> None:
+        rows = self.gallery.searchable_rows()
+        among = self._settings.among()
+        if among is not None:
+            rows = rows[among[rows]]
+        if not len(rows):
+            raise ValueError("No photo of the gallery is in this folder and has such a name.")
+        self._ask_row(int(random.choice(rows)))
+
+    def _ask_row(self, row: int) -> None:
+        photo = self.gallery.photo_path(row)
+        if self.gallery.vectors is None:
+            self._load_encoder()
+        self.ask(Question((Example(source_name(self.gallery.names[row]), photo, self.gallery.vector(row), row),)))
+
+    def _question_of(self, examples: Sequence[Example], add: bool) -> Question:
+        current = self._history.current
+        return (
+            replace(current, examples=(*current.examples, *examples)) if add and current else Question(tuple(examples))
+        )
+
+    def _load_encoder(self) -> None:
+        self._say("loading the encoder, which takes some seconds the first time …", busy=True)
+        self.gallery.warm_up()
+
+    def _crop(self, at: int, box: Box | None) -> None:
+        examples = list(self._asked().examples)
+        self._load_encoder()
+        examples[at] = examples[at].boxed(self.gallery, box)
+        self.ask(replace(self._asked(), examples=tuple(examples)))
+
+    def _remove(self, at: int) -> None:
+        examples = self._asked().examples
+        self.ask(replace(self._asked(), examples=examples[:at] + examples[at + 1 :]))
+
+    def _mark(self, row: int, relevant: bool) -> None:
+        self.ask(self._asked().marked(row, relevant))
+
+    def _asked(self) -> Question:
+        assert self._history.current is not None
+        return self._history.current
+
+    def _move(self, steps: int, _: object) -> None:
+        self._history.move(steps)
+        self._show_question()
+        self._search()
+
+    def _show_more(self) -> None:
+        self._settings.k = min(self._settings.k + MORE, self._settings.most)
+
+    def _show_question(self) -> None:
+        question = self._asked()
+        marks = [
+            (row, source_name(self.gallery.names[row]), self.gallery.photo_path(row), relevant)
+            for rows, relevant in ((question.relevant, True), (question.irrelevant, False))
+            for row in rows
+        ]
+        self._question.show_question(question, marks)
+        self._back.disabled, self._forward.disabled = not self._history.behind, not self._history.ahead
+
+    def _search(self, before: str = "") -> None:
+        question = self._history.current
+        if question is None:
+            return
+        self._say("searching …")
+        began = time.perf_counter()
+        among = self._among(question)
+        self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
+        search_ms = (time.perf_counter() - began) * 1000
+        more = len(self.hits) == self._settings.k < self._settings.most
+        self._grid.show_hits(self.hits, question.examples[0], question.relevant, more)
+        self._settings.say_cost(search_ms)
+        self._export.show_buttons(bool(self.hits))
+        self._mark_on_map()
+        self._say(f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}")
+
+    def _among(self, question: Question) -> NDArray[np.bool_] | None:
+        """Return which rows may be found; those marked as irrelevant may not."""
+        among = self._settings.among()
+        if question.irrelevant:
+            among = np.ones(len(self.gallery.names), np.bool_) if among is None else among
+            among[list(question.irrelevant)] = False
+        return among
+
+    def _compare(self) -> None:
+        """Tell how many of the hits an exact search finds too, near-duplicates left in."""
+        question = self._asked()
+        vector, among = question.vector(self.gallery), self._among(question)
+        asked = self._settings.keywords() | {"apart": 0}
+        found = self.gallery.search(vector, among=among, **asked)
+        began = time.perf_counter()
+        everything = {"nprobe": self._settings.nlist or 1, "rerank": len(self.gallery.names)}
+        exact = self.gallery.search(vector, among=among, **(asked | everything))
+        exact_ms = (time.perf_counter() - began) * 1000
+        ids = [np.array([[hit.image_id for hit in hits]]) for hits in (exact, found)]
+        agreeing = round(recall_at_k(*ids) * len(exact))
+        self._settings.agreement = (
+            f"{agreeing} of the {len(exact)} nearest were found; the exact search took {exact_ms:.0f} ms"
+        )
+
+    def _take_along(self, format_: str) -> None:
+        question = self._asked()
+        if format_ == "csv":
+            self._export.download("similar.csv", "text/csv", as_csv(self.hits).encode())
+        elif format_ == "json":
+            self._export.download("similar.json", "application/json", as_json(self.hits).encode())
+        elif format_ == "png":
+            asked = [(example.part(), f"? {example.name}") for example in question.examples]
+            found = [(hit.path, f"{hit.rank}  {hit.similarity:.3f}  {hit.name}") for hit in self.hits]
+            self._export.download("similar.png", "image/png", contact_sheet([*asked, *found]))
+        else:
+            settings = self._settings
+            self._export.show_code(
+                as_python(self.gallery, question, settings.keywords(), settings.folder, settings.pattern)
+            )
+
+    def _toggle_map(self, change: dict[str, object]) -> None:
+        self._map.layout.display = "" if change["new"] else "none"
+        self._mark_on_map()
+        if change["new"] and self._map.scatter is None:
+            self._map.place()
+
+    def _mark_on_map(self) -> None:
+        if self._open_map.value and self._history.current is not None:
+            self._map.mark(self.hits, self.gallery.estimated_distances(self._asked().vector(self.gallery)))
+
+    def _say(self, what: str, busy: bool = False) -> None:
         label = escape(self.gallery.encoder_label)
         if not self.gallery.card.get("trained", True):
             label = f'<span class="si-untrained" title="Results mean little.">{label}</span>'
         facts = f"{len(self.gallery):,} photos · {label} · {escape(self.gallery.index_label)}"
-        self._status.value = f'<div class="si-status" role="status">{facts} · {escape(what)}</div>'
+        bar = ' <progress aria-label="working"></progress>' if busy else ""
+        self._status.value = f'<div class="si-status" role="status">{facts} · {escape(what)}{bar}</div>'
 
-    def _controls(self) -> ipw.Widget:
-        controls = [self._input, self._random, self._address, self._go, self._k]
-        return ipw.Box(controls, layout=ipw.Layout(flex_flow="row wrap", align_items="center"))
 
-    def _results(self) -> ipw.Widget:
-        columns = "repeat(auto-fill, minmax(min(150px, 100%), 1fr))"
-        grid = ipw.GridBox(
-            self._tiles,
-            layout=ipw.Layout(grid_template_columns=columns, grid_gap="8px", flex="1 1 330px", min_width="0"),
-        )
-        return ipw.Box([self._asked, grid], layout=ipw.Layout(flex_flow="row wrap", align_items="flex-start"))
-
-    @_shows_errors
-    def _search_upload(self, data: bytes, name: str) -> None:
-        self._search_photo(data, name)
-
-    def _search_pasted(self, address: str) -> None:
-        self._address.value = address
-        self._search_address(None)
-
-    @_shows_errors
-    def _search_random(self, _: object) -> None:
-        row = int(random.choice(self._rows))
-        self.search(row, source_name(self.gallery.names[row]), self.gallery.photo_path(row))
-
-    def _address_message(self, _: object, content: dict[str, Any], buffers: object) -> None:
-        if content.get("event") == "submit":  # the Enter key
-            self._search_address(None)
-
-    @_shows_errors
-    def _search_address(self, _: object) -> None:
-        address = self._address.value.strip()
-        if not address:
-            raise ValueError("Paste the address of a photo first.")
-        self._say("fetching the photo …")
-        self._search_photo(download(address), address)
-
-    def _search_photo(self, data: bytes, name: str) -> None:
-        try:
-            self.search(data, name, data)
-        except ImageReadError as error:
-            raise ValueError(f"{name}: {error.reason}") from error
-
-    @_shows_errors
-    def _search_from(self, hit: Hit) -> None:
-        self.search(hit.image_id, source_name(hit.name), hit.path)
-
-    @_shows_errors
-    def _search_again(self, _: object) -> None:
-        if self._vector is not None:
-            self._show_hits()
+def _button(description: str, icon: str, tooltip: str, on_click: Callable[[object], None]) -> ipw.Button:
+    button = ipw.Button(description=description, icon=icon, tooltip=tooltip, layout=ipw.Layout(width="auto"))
+    button.on_click(on_click)
+    return button

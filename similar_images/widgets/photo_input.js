@@ -1,73 +1,129 @@
-// One way in for photos: choose, drop or paste one. The browser shrinks it before it is sent, so that any camera's photo
-// passes through the notebook's connection; it goes as a message, and so is never saved with the notebook.
-
-function make(tag, properties) {
-  return Object.assign(document.createElement(tag), properties);
-}
+// One way in for photos of one's own: choose, drop, paste, take or name them. The browser shrinks each before it is sent,
+// so that any camera's photo passes through the notebook's connection; it goes as a message, and so is never saved.
 
 async function shrunk(photo, side) {
   const bitmap = await createImageBitmap(photo, { imageOrientation: "from-image" });
   const scale = side / Math.max(bitmap.width, bitmap.height);
   if (scale >= 1) return photo;
-  const canvas = make("canvas", {
-    width: Math.max(1, Math.round(bitmap.width * scale)),
-    height: Math.max(1, Math.round(bitmap.height * scale)),
-  });
+  const width = Math.max(1, Math.round(bitmap.width * scale));
+  const height = Math.max(1, Math.round(bitmap.height * scale));
+  return painted(bitmap, width, height);
+}
+
+function painted(picture, width, height) {
+  const canvas = make("canvas", { width, height });
   const context = canvas.getContext("2d");
   context.fillStyle = "white";
-  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
+  context.drawImage(picture, 0, 0, width, height);
   return new Promise((done) => canvas.toBlob(done, "image/jpeg", 0.95));
 }
 
-function render({ model, el }) {
-  const button = make("button", { type: "button", className: "jupyter-button", textContent: "Upload a photo" });
-  const chooser = make("input", { type: "file", accept: "image/*", hidden: true });
-  const hint = make("span", { className: "si-hint", textContent: "or drop or paste one here" });
-  el.classList.add("si-input");
-  el.tabIndex = 0;
-  el.setAttribute("role", "group");
-  el.setAttribute("aria-label", "Your photo: upload, drop or paste");
-  el.dataset.lmSuppressShortcuts = "true"; // Ctrl+V here is not the notebook's
-  el.append(button, chooser, hint);
+// A dialog with what the camera sees; gives the photo that is taken to `taken`.
+async function camera(el, taken, failed) {
+  let stream;
+  try {
+    stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+  } catch (error) {
+    return failed(`The camera can't be used (${error.message}): allow it in the browser, or upload a photo.`);
+  }
+  const video = make("video", { autoplay: true, muted: true, playsInline: true, srcObject: stream });
+  const take = button("Take the photo", "", async () => {
+    const photo = await painted(video, video.videoWidth, video.videoHeight);
+    dialog.close();
+    taken(photo);
+  });
+  const cancel = button("Cancel", "", () => dialog.close());
+  const dialog = make("dialog", { className: "si-dialog", ariaLabel: "Camera" }, video, make("p", {}, take, cancel));
+  dialog.onclose = () => {
+    stream.getTracks().forEach((track) => track.stop());
+    dialog.remove();
+  };
+  el.append(dialog);
+  dialog.showModal();
+  take.focus();
+}
 
-  async function send(photo, name) {
-    // What the browser can't decode, HEIC say, goes as it is: Python may be able to.
-    const small = await shrunk(photo, model.get("longest_side")).catch(() => photo);
-    if (small.size > model.get("most_bytes")) {
-      model.send({ kind: "refused", name, megabytes: Math.round(small.size / 1e6) });
-    } else {
-      model.send({ kind: "photo", name }, undefined, [await small.arrayBuffer()]);
+function render({ model, el }) {
+  const add = make("input", { type: "checkbox" });
+  const chooser = make("input", { type: "file", accept: "image/*", multiple: true, hidden: true });
+  const address = make("input", {
+    type: "text",
+    className: "si-field",
+    placeholder: "https://… address of a photo",
+    ariaLabel: "Address of a photo",
+  });
+  const form = make("form", { className: "si-address" }, address, make("button", { className: "si-button", textContent: "Search" }));
+  const zone = make(
+    "div",
+    { className: "si-zone", tabIndex: 0, role: "group", ariaLabel: "Your photo: upload, drop or paste" },
+    button("Upload a photo", "one, or several that have something in common", () => chooser.click()),
+    chooser,
+    make("span", { className: "si-hint", textContent: "or drop or paste it here" }),
+  );
+  const adding = make("label", { title: "search for what all of the photos have in common" }, add, " add to the question");
+  el.classList.add("si-input");
+  keepKeys(el);
+  el.append(zone, form, adding);
+  if (navigator.mediaDevices?.getUserMedia) {
+    const sentence = (text) => model.send({ kind: "failed", sentence: text });
+    zone.append(button("Camera", "take a photo", () => camera(el, (photo) => send([photo], ["camera photo"]), sentence)));
+  }
+
+  async function send(photos, names) {
+    const adds = add.checked;
+    for (const [at, photo] of photos.entries()) {
+      // What the browser can't decode, HEIC say, goes as it is: Python may be able to.
+      const small = await shrunk(photo, model.get("longest_side")).catch(() => photo);
+      const content = { name: names[at], add: adds || at > 0, last: at === photos.length - 1 };
+      if (small.size > model.get("most_bytes")) {
+        model.send({ kind: "refused", megabytes: Math.round(small.size / 1e6), ...content });
+      } else {
+        model.send({ kind: "photo", ...content }, undefined, [await small.arrayBuffer()]);
+      }
     }
   }
 
-  function take(data) {
-    const photo = [...data.files].find((file) => file.type.startsWith("image/")) ?? data.files[0];
-    const address = (data.getData("text/uri-list") || data.getData("text/plain")).trim();
-    if (photo) send(photo, photo.name || "pasted photo");
-    else if (address) model.send({ kind: "address", address });
+  function sendFiles(files) {
+    send(files, files.map((file) => file.name || "pasted photo"));
   }
 
-  button.onclick = () => chooser.click();
+  function sendAddress(text) {
+    model.send({ kind: "address", address: text, add: add.checked });
+  }
+
+  function take(data) {
+    const files = [...data.files];
+    const photos = files.filter((file) => file.type.startsWith("image/"));
+    const text = (data.getData("text/uri-list") || data.getData("text/plain")).trim();
+    if (files.length) sendFiles(photos.length ? photos : files.slice(0, 1));
+    else if (text) sendAddress((address.value = text));
+  }
+
+  onEnter(address, () => form.requestSubmit());
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    sendAddress(address.value.trim());
+  };
   chooser.onchange = () => {
-    if (chooser.files[0]) send(chooser.files[0], chooser.files[0].name);
+    sendFiles([...chooser.files]);
     chooser.value = ""; // the same photo can be chosen again
   };
-  el.onpaste = (event) => {
+  zone.onpaste = (event) => {
     event.preventDefault();
     event.stopPropagation();
     take(event.clipboardData);
   };
-  el.ondragover = (event) => {
+  zone.ondragover = (event) => {
     event.preventDefault();
-    el.classList.add("si-over");
+    zone.classList.add("si-over");
   };
-  el.ondragleave = () => el.classList.remove("si-over");
-  el.ondrop = (event) => {
+  zone.ondragleave = () => zone.classList.remove("si-over");
+  zone.ondrop = (event) => {
     event.preventDefault();
     event.stopPropagation();
-    el.classList.remove("si-over");
+    zone.classList.remove("si-over");
     take(event.dataTransfer);
   };
 }

@@ -1,8 +1,9 @@
-"""A real notebook server and a real Chromium page on it, for tests and for the README's screenshot."""
+"""Real servers of the notebook and the app, and a real Chromium page on them, for tests and the README's pictures."""
 
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOK = "Similar image.ipynb"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera that shows a pattern
 START_SECONDS = 60
 PATIENCE_MS = 30_000
 SETTLE_MS = 3_000
@@ -26,13 +28,30 @@ SETTLE_MS = 3_000
 @contextmanager
 def notebook_server(folder: Path, index: Path) -> Iterator[str]:
     """Serve a copy of the notebook, made in `folder`, that opens `index`; yield the server's address."""
-    shutil.copy(ROOT / NOTEBOOK, folder)
-    environment = os.environ | {"SIMILAR_IMAGES_INDEX": str(index), "PYTHONPATH": str(ROOT), "JUPYTER_TOKEN": "token"}
     options = ["--no-browser", "--allow-root", "--port=0", "--ServerApp.port_retries=0", "--LabApp.news_url=None"]
-    command = [sys.executable, "-m", "jupyter", "lab", *options]
+    with _server([sys.executable, "-m", "jupyter", "lab", *options], folder, index, JUPYTER_TOKEN="token") as address:
+        urllib.request.urlopen(f"{address}/api?token=token", timeout=START_SECONDS).close()
+        yield address
+
+
+@contextmanager
+def app_server(folder: Path, index: Path, *options: str) -> Iterator[str]:
+    """Serve a copy of the notebook, made in `folder`, as `make app` does; yield the app's address."""
+    code = f"import run_demo, pathlib; run_demo.serve_app(pathlib.Path({str(index)!r}))"
+    port = f"--port={_free_port()}"
+    with _server(
+        [sys.executable, "-c", code], folder, index, VOILA_OPTIONS=" ".join(["--no-browser", port, *options])
+    ) as it:
+        yield it
+
+
+@contextmanager
+def _server(command: list[str], folder: Path, index: Path, **environment: str) -> Iterator[str]:
+    shutil.copy(ROOT / NOTEBOOK, folder)
+    settings = os.environ | {"SIMILAR_IMAGES_INDEX": str(index), "PYTHONPATH": str(ROOT)} | environment
     log = folder / "server.log"
     with open(log, "w") as output:
-        server = subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command, cwd=folder, env=settings, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield _address(log)
     finally:
@@ -40,14 +59,19 @@ def notebook_server(folder: Path, index: Path) -> Iterator[str]:
         server.wait(20)
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 def _address(log: Path) -> str:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+", log.read_text()):
-            urllib.request.urlopen(f"{found.group()}/api?token=token", timeout=START_SECONDS).close()
             return found.group()
         time.sleep(0.2)
-    raise RuntimeError(f"the notebook server did not start:\n{log.read_text()}")
+    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 
 
 @contextmanager
@@ -59,12 +83,19 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-def open_notebook(page: Page, server: str, application: str) -> None:
-    """Open the notebook in Notebook 7 ("notebooks") or JupyterLab ("lab/tree") and run all of its cells."""
+def open_panel(page: Page, server: str, application: str) -> None:
+    """Open the panel in Notebook 7 ("notebooks"), JupyterLab ("lab/tree") or the app ("app")."""
     page.set_default_timeout(PATIENCE_MS)
-    page.goto(f"{server}/{application}/{quote(NOTEBOOK)}?token=token")
+    if application == "app":
+        page.goto(server)
+    else:
+        page.goto(f"{server}/{application}/{quote(NOTEBOOK)}?token=token")
+        _run_all_cells(page)
+    page.locator(".similar-images .si-zone").wait_for()
+
+
+def _run_all_cells(page: Page) -> None:
     page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached")
     page.wait_for_timeout(SETTLE_MS)  # a page that is still connecting to its kernel loses cells that it runs
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    page.locator(".similar-images").wait_for()

@@ -1,0 +1,73 @@
+#!/usr/bin/env python
+"""Take the README's pictures: the demo's gallery in the notebook, and as an app in the dark on a phone."""
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
+
+from jupyter_page import app_server, chromium, notebook_server, open_panel  # noqa: E402 - the path comes first
+
+INDEX = ROOT / "demo" / "samples.faiss.index"
+QUERY = ROOT / "demo" / "samples" / "sailboat" / "03.jpg"
+
+
+def main() -> None:
+    """Take all pictures."""
+    with chromium() as browser, tempfile.TemporaryDirectory() as folder:
+        with notebook_server(Path(folder), INDEX) as server:
+            page = browser.new_page(viewport={"width": 1180, "height": 1600})
+            open_panel(page, server, "notebooks")
+            picture_of_panel(page)
+        with app_server(Path(folder), INDEX, "--theme=dark") as server:
+            page = browser.new_page(viewport={"width": 400, "height": 860}, device_scale_factor=1.5, has_touch=True)
+            open_panel(page, server, "app")
+            picture_of_phone(page)
+
+
+def picture_of_panel(page: Page) -> None:
+    """Search for a sample and part of it, mark two hits, open the map."""
+    upload_sample(page)
+    for sign, at in (("More", 2), ("Less", 7)):
+        tile = page.locator(".si-tile").nth(at)
+        tile.hover()
+        tile.get_by_role("button", name=f"{sign} like").click()
+        page.wait_for_timeout(800)
+    page.get_by_role("button", name="Map").click()
+    page.locator(".similar-images canvas").first.wait_for()
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(2500)
+    save(page.locator(".similar-images").screenshot(), "notebook.jpg")
+
+
+def picture_of_phone(page: Page) -> None:
+    """Search for a sample, and look at what is found."""
+    upload_sample(page)
+    page.locator(".si-example").scroll_into_view_if_needed()
+    page.locator(".si-question").evaluate("(part) => part.scrollIntoView({ block: 'start' })")
+    page.wait_for_timeout(500)
+    save(page.screenshot(), "phone.jpg")
+
+
+def upload_sample(page: Page) -> None:
+    """Upload a drawn sailboat and wait for what is found, with its pictures."""
+    with page.expect_file_chooser() as chooser:
+        page.get_by_role("button", name="Upload a photo").click()
+    chooser.value.set_files(QUERY)
+    page.get_by_text("ms to search").wait_for()
+    page.wait_for_function("[...document.querySelectorAll('.si-tile img')].every((image) => image.src)")
+
+
+def save(png: bytes, name: str) -> None:
+    """Write a picture as a small JPEG."""
+    Image.open(io.BytesIO(png)).convert("RGB").save(ROOT / "docs" / name, quality=82)
+
+
+if __name__ == "__main__":
+    main()

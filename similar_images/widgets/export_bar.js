@@ -1,0 +1,40 @@
+// The hits to take along, and the Python that finds them again.
+
+const FORMATS = [
+  ["csv", "CSV", "the hits as a table"],
+  ["json", "JSON", "the hits for programs"],
+  ["png", "Contact sheet", "the hits on one picture"],
+  ["py", "Python", "the code that repeats this search"],
+];
+
+function render({ model, el }) {
+  const code = make("pre", { tabIndex: 0, ariaLabel: "Python that repeats this search" });
+  const copied = make("span", { role: "status" });
+  const copy = button("Copy", "", async () => {
+    await navigator.clipboard.writeText(code.textContent);
+    copied.textContent = " copied";
+  });
+  const shown = make("div", { hidden: true }, code, copy, copied);
+  const row = make("div", { className: "si-row" }, make("span", { className: "si-hint", textContent: "Take along:" }));
+  row.append(...FORMATS.map(([format, label, title]) => button(label, title, () => model.send({ kind: "export", format }))));
+  el.classList.add("si-export");
+  keepKeys(el);
+  el.append(row, shown);
+  return receive(model, {
+    file({ name, type }, [bytes]) {
+      const address = URL.createObjectURL(new Blob([bytes], { type }));
+      make("a", { href: address, download: name }).click();
+      setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    },
+    code({ text }) {
+      code.textContent = text;
+      copied.textContent = "";
+      shown.hidden = false;
+    },
+    visible({ visible }) {
+      el.hidden = !visible;
+    },
+  });
+}
+
+export default { render };

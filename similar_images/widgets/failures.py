@@ -1,0 +1,27 @@
+"""Failures of callbacks, which ipywidgets would swallow, as sentences."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+
+def telling(tell: Callable[[str], None], callback: Callable[..., None]) -> Callable[..., None]:
+    """Return a callback that tells what it raises, and then is done.
+
+    Args:
+        tell: called with a sentence.
+        callback: what to call.
+    """
+
+    @wraps(callback)
+    def told(*args: Any) -> None:
+        try:
+            callback(*args)
+        except (ValueError, OSError) as error:
+            tell(str(error))
+        except ImportError as error:
+            tell(f"{error}: pip install -r requirements.txt")
+        except Exception as error:  # a bug, but the panel has to stay usable
+            tell(f"{type(error).__name__}: {error}")
+
+    return told

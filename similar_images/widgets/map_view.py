@@ -1,0 +1,169 @@
+"""The widget that shows the gallery on a plane, similar photos near each other."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ipywidgets as ipw
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.filters import folder_of
+from similar_images.gallery import Gallery, Hit
+from similar_images.gallery_map import coordinates, methods
+from similar_images.images import source_name
+from similar_images.widgets.failures import telling
+from similar_images.widgets.message_view import Content, MessageView, module
+from similar_images.widgets.pictures import picture
+
+HEIGHT = 420
+EXTENT = (-1.08, 1.08)
+SIZES = [3, 12]  # of points, and of those that are hits
+MARKED = "#d32f2f"
+PHOTO_SIDE = 320
+DIRECTIONS = {"←": (-1, 0), "→": (1, 0), "↑": (0, 1), "↓": (0, -1)}
+WRAPPED = {"flex_flow": "row wrap", "align_items": "flex-start"}
+
+
+class PhotoView(MessageView):
+    """A single photo with its name."""
+
+    _esm = module("photo_view.js")
+
+
+class MapView(ipw.VBox):
+    """A map of the gallery: pointing at a place shows its photo, a click searches from there.
+
+    Attributes:
+        scatter: the `jscatter.Scatter`.
+        rows: (p,) int64, the row of each point.
+        current: the point whose photo is shown, None at first.
+    """
+
+    def __init__(self, gallery: Gallery, on_search: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
+        """Make an empty map; `place` fills it.
+
+        Args:
+            gallery: what to show.
+            on_search: called with the row of a point that is clicked.
+            on_failure: called with a sentence when something else can't be shown.
+        """
+        self._gallery, self._on_search = gallery, on_search
+        self.scatter: Any = None
+        self.rows = gallery.searchable_rows()
+        self.current: int | None = None
+        self._dark = False
+        self._marked = np.zeros(0, np.int64)
+        self._places = np.zeros((len(self.rows), 2), np.float32)
+        self._distances = np.zeros(len(self.rows), np.float32)
+        self.method = ipw.Dropdown(options=[(name.upper(), name) for name in methods()], description="Places by")
+        self.colour = ipw.Dropdown(options=["folder", "distance to the query"], description="Colours by")
+        self._progress = ipw.FloatProgress(max=1, description="Computing")
+        self._plot = ipw.VBox(layout=ipw.Layout(flex="1 1 320px", min_width="0"))
+        self._photo = PhotoView({"theme": self._note_theme})
+        steps = [self._step_button(arrow) for arrow in DIRECTIONS]
+        search = ipw.Button(description="Search from it", tooltip="search from the photo that is shown")
+        search.on_click(lambda _: self._search_current())
+        beside = ipw.VBox([self._photo, ipw.HBox(steps), search], layout=ipw.Layout(width="200px"))
+        choices = ipw.Box([self.method, self.colour, self._progress], layout=ipw.Layout(**WRAPPED))
+        super().__init__([choices, ipw.Box([self._plot, beside], layout=ipw.Layout(**WRAPPED))])
+        self.method.observe(telling(on_failure, lambda _: self.place()), "value")
+        self.colour.observe(telling(on_failure, lambda _: self._colour()), "value")
+
+    def place(self) -> None:
+        """Put the photos in their places, which are computed the first time.
+
+        Raises:
+            GalleryError: see `gallery_map.coordinates`.
+        """
+        self._progress.layout.display = ""
+        try:
+            placed = coordinates(self._gallery, self.method.value, self._show_progress)[self.rows]
+        finally:
+            self._progress.layout.display = "none"
+        self._places = placed
+        self._draw()
+
+    def mark(self, hits: Sequence[Hit], distances: NDArray[np.float32]) -> None:
+        """Mark hits on the map.
+
+        Args:
+            hits: what was found.
+            distances: (n,) float32, of all photos to the query, for their colours.
+        """
+        self._marked = np.searchsorted(self.rows, [hit.image_id for hit in hits])
+        self._distances = distances[self.rows]
+        if self.scatter is not None:
+            self.scatter.data(self._points())
+
+    def _draw(self) -> None:
+        import jscatter
+
+        if self.scatter is None:
+            self.scatter = jscatter.Scatter("x", "y", self._points(), x_scale=EXTENT, y_scale=EXTENT, height=HEIGHT)
+            self.scatter.axes(False)
+            self.scatter.background((0, 0, 0, 0) if self._dark else (1, 1, 1, 0))  # transparent, of this brightness
+            self.scatter.size(by="hit", map=SIZES, norm=(0, 1))
+            self.scatter.color(selected=MARKED, hover=MARKED)
+            self._colour()
+            self.scatter.widget.observe(self._hovered, "hovering")
+            self.scatter.widget.observe(self._selected, "selection")
+            self._plot.children = [self.scatter.widget]
+        else:
+            self.scatter.data(self._points())
+
+    def _points(self) -> Any:
+        """Return where and what the points are, as a `pandas.DataFrame`."""
+        import pandas as pd
+
+        x, y = self._places.T
+        folders = pd.Categorical([folder_of(self._gallery.names[row]) for row in self.rows])
+        nearness = 1 - self._distances / max(float(self._distances.max()), 1e-6)
+        hit = np.zeros(len(self.rows), np.float32)
+        hit[self._marked] = 1
+        return pd.DataFrame({"x": x, "y": y, "folder": folders, "nearness": nearness, "hit": hit})
+
+    def _colour(self) -> None:
+        if self.colour.value == "folder":
+            self.scatter.color(by="folder", map="auto")
+        else:
+            self.scatter.color(by="nearness", map="viridis", norm=(0, 1))
+
+    def _note_theme(self, content: Content, _: object) -> None:
+        self._dark = content["dark"]
+
+    def _show_progress(self, part: float) -> None:
+        self._progress.value = part
+
+    def _hovered(self, change: dict[str, Any]) -> None:
+        if change["new"] is not None:
+            self._look_at(int(change["new"]))
+
+    def _selected(self, change: dict[str, Any]) -> None:
+        """Search from a point that is clicked; several, from a lasso, are only looked at."""
+        if len(change["new"]) == 1:
+            self._on_search(int(self.rows[int(change["new"][0])]))
+
+    def _look_at(self, point: int) -> None:
+        self.current = point
+        row = int(self.rows[point])
+        name = source_name(self._gallery.names[row])
+        jpeg, reason = picture(self._gallery.photo_path(row), PHOTO_SIDE)
+        self._photo.show({"kind": "photo", "name": f"{name}: {reason}" if reason else name}, [jpeg])
+
+    def _search_current(self) -> None:
+        if self.current is not None:
+            self._on_search(int(self.rows[self.current]))
+
+    def _step_button(self, arrow: str) -> ipw.Button:
+        button = ipw.Button(description=arrow, tooltip=f"the next photo {arrow}", layout=ipw.Layout(width="46px"))
+        button.on_click(lambda _: self._step(np.array(DIRECTIONS[arrow], np.float32)))
+        return button
+
+    def _step(self, direction: NDArray[np.float32]) -> None:
+        """Look at the nearest point in a direction, within 45 degrees of it."""
+        current = self.current if self.current is not None else int(self._marked[0]) if len(self._marked) else 0
+        away = self._places - self._places[current]
+        along, length = away @ direction, np.linalg.norm(away, axis=1)
+        ahead = np.flatnonzero((along > 0) & (along >= length * np.sqrt(0.5)))
+        if len(ahead):
+            self._look_at(int(ahead[np.argmin(length[ahead])]))

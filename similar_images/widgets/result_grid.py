@@ -1,0 +1,107 @@
+"""The widget that shows hits as a grid of photos, and one of them large beside the query."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+
+import traitlets
+
+from similar_images.explanation import explain, spotlights
+from similar_images.gallery import Gallery, Hit
+from similar_images.images import image_size, source_name
+from similar_images.question import Example
+from similar_images.widgets.failures import telling
+from similar_images.widgets.message_view import Content, MessageView, module
+from similar_images.widgets.pictures import picture
+
+TILE_SIDE = 240
+LARGE_SIDE = 900
+REMEMBERED_PICTURES = 1000
+
+
+class ResultGrid(MessageView):
+    """Hits as tiles; the page asks for their pictures, and for a closer look at one.
+
+    Attributes:
+        numbers: whether rank and similarity are always shown.
+    """
+
+    _esm = module("result_grid.js")
+    numbers = traitlets.Bool(False).tag(sync=True)
+
+    def __init__(
+        self,
+        gallery: Gallery,
+        on_search: Callable[[int], None],
+        on_mark: Callable[[int, bool], None],
+        on_more: Callable[[], None],
+    ) -> None:
+        """Make an empty grid.
+
+        Args:
+            gallery: what is searched.
+            on_search: called with the row of the photo to search on from.
+            on_mark: called with a row and whether it is relevant.
+            on_more: called when more hits are wanted.
+        """
+        super().__init__(
+            {
+                "search": lambda content, _: on_search(content["row"]),
+                "mark": lambda content, _: on_mark(content["row"], content["relevant"]),
+                "more": lambda *_: on_more(),
+                "pictures": self._send_pictures,
+                "look": telling(self._fail, self._look),
+                "explain": telling(self._fail, self._explain),
+            }
+        )
+        self._gallery = gallery
+        self._example: Example | None = None
+
+    def show_hits(self, hits: Sequence[Hit], example: Example, relevant: Sequence[int], more: bool) -> None:
+        """Show hits in place of others.
+
+        Args:
+            hits: nearest first.
+            example: what to show beside a hit that is looked at closely.
+            relevant: rows that are marked as relevant.
+            more: whether more can be asked for.
+        """
+        self._example = example
+        facts = [
+            asdict(hit) | {"row": hit.image_id, "name": source_name(hit.name), "path": source_name(hit.path)}
+            for hit in hits
+        ]
+        self.show({"kind": "hits", "hits": facts, "relevant": list(relevant), "more": more})
+
+    def _fail(self, sentence: str) -> None:
+        self.send({"kind": "failed", "sentence": sentence})
+
+    def _send_pictures(self, content: Content, _: object) -> None:
+        pictures = [_tile_picture(self._gallery.photo_path(row)) for row in content["rows"]]
+        reasons = [reason for _, reason in pictures]
+        self.send(
+            {"kind": "pictures", "rows": content["rows"], "reasons": reasons}, [picture for picture, _ in pictures]
+        )
+
+    def _look(self, content: Content, _: object) -> None:
+        assert self._example is not None
+        path = self._gallery.photo_path(content["row"])
+        asked, no_query = picture(self._example.part(), LARGE_SIDE)
+        found, no_hit = picture(path, LARGE_SIDE)
+        size = (
+            "unknown" if no_hit else f"{' x '.join(map(str, image_size(path)))} pixels, {path.stat().st_size:,} bytes"
+        )
+        facts = {"asked": self._example.name, "size": size, "reason": no_query or no_hit}
+        self.send({"kind": "look", "row": content["row"], **facts}, [asked, found])
+
+    def _explain(self, content: Content, _: object) -> None:
+        assert self._example is not None
+        photos = (self._example.part(), self._gallery.photo_path(content["row"]))
+        heats = explain(self._gallery.runtime, *photos)
+        self.send({"kind": "explained", "row": content["row"]}, spotlights(photos, heats, LARGE_SIDE))
+
+
+@lru_cache(REMEMBERED_PICTURES)
+def _tile_picture(path: Path) -> tuple[bytes, str]:
+    return picture(path, TILE_SIDE)

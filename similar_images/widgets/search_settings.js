@@ -1,0 +1,93 @@
+// How to search: how many, among which, and how thoroughly; each setting is a trait of the same name.
+
+let count = 0;
+
+function labelled(text, title, input, ...after) {
+  input.id = `si-setting-${++count}`;
+  return make("span", { className: "si-setting", title }, make("label", { textContent: text, htmlFor: input.id }), input, ...after);
+}
+
+function render({ model, el }) {
+  const synced = [];
+
+  // Keeps an input and a trait equal; `get` and `set` are the input's.
+  function sync(name, input, get, set) {
+    const update = () => set(model.get(name));
+    update();
+    input.addEventListener("change", () => {
+      model.set(name, get());
+      model.save_changes();
+    });
+    model.on(`change:${name}`, update);
+    synced.push([`change:${name}`, update]);
+    return input;
+  }
+
+  function range(name, text, title, max, step = 1, min = 1) {
+    const input = make("input", { type: "range", min, max, step });
+    const value = make("output");
+    const say = () => (value.textContent = input.value === "0" ? "off" : Number(input.value).toLocaleString());
+    input.addEventListener("input", say);
+    sync(name, input, () => Number(input.value), (fresh) => {
+      input.value = fresh;
+      say();
+    });
+    input.ariaLabel = text;
+    return labelled(text, title, input, value);
+  }
+
+  function check(name, text, title) {
+    const input = make("input", { type: "checkbox" });
+    sync(name, input, () => input.checked, (fresh) => (input.checked = fresh));
+    return make("label", { title, className: "si-setting" }, input, ` ${text}`);
+  }
+
+  function said(name) {
+    const element = make("span", { className: "si-said", role: "status" });
+    const update = () => (element.textContent = model.get(name));
+    update();
+    model.on(`change:${name}`, update);
+    synced.push([`change:${name}`, update]);
+    return element;
+  }
+
+  const folder = make("select", { className: "si-field" });
+  folder.append(make("option", { value: "*", textContent: "all folders" }));
+  folder.append(...model.get("folders").map((name) => make("option", { value: `/${name}`, textContent: name || "(no folder)" })));
+  sync("folder", folder, () => (folder.value === "*" ? null : folder.value.slice(1)), (fresh) => {
+    folder.value = fresh === null ? "*" : `/${fresh}`;
+  });
+  const pattern = make("input", { type: "search", className: "si-field", placeholder: "part of a name, or sunset*", size: 20 });
+  sync("pattern", pattern, () => pattern.value, (fresh) => (pattern.value = fresh));
+  onEnter(pattern, () => pattern.dispatchEvent(new Event("change")));
+
+  el.classList.add("si-settings");
+  keepKeys(el);
+  el.append(range("k", "Results", "how many photos to show", model.get("most")));
+  if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
+  el.append(
+    labelled("Name", "search only photos with such a name; * and ? stand for anything", pattern),
+    range("apart", "Hide near-duplicates", "leave out photos nearer than this distance to a better one; 0 hides none", 0.5, 0.01, 0),
+    check("numbers", "numbers", "show rank and similarity always, not only under the pointer"),
+  );
+
+  const inside = make("div", { className: "si-inside" });
+  const details = make("details", {}, make("summary", { textContent: "How it searches" }), inside);
+  if (model.get("nlist")) {
+    inside.append(
+      make("p", {
+        textContent:
+          "The index sorted the photos into lists by what they look like. A search looks into the lists nearest to the query, " +
+          "estimates distances from 16-byte codes, and compares the best candidates exactly. More of either misses less and takes longer.",
+      }),
+      range("nprobe", "Lists to look into", "nprobe", model.get("nlist")),
+      range("rerank", "Candidates to compare exactly", "0 trusts the estimates", Math.min(1000, model.get("n")), 10, 0),
+    );
+  } else inside.append(make("p", { textContent: "This gallery is small enough to compare every photo: its results are exact." }));
+  const compare = button("Compare with an exact search", "compare the query to every photo", () => model.send({ kind: "compare" }));
+  inside.append(make("p", {}, said("cost")), make("p", {}, compare, " ", said("agreement")));
+  el.append(details);
+  return () => synced.forEach(([event, update]) => model.off(event, update));
+}
+
+export default { render };

@@ -1,0 +1,96 @@
+"""The widget for how to search: how many, among which, how thoroughly."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+
+from similar_images.filters import folder_of, matching
+from similar_images.gallery import Gallery
+from similar_images.widgets.message_view import MessageView, module
+
+MOST_RESULTS = 300
+MOST_FOLDERS = 1000
+
+
+class SearchSettings(MessageView):
+    """How to search; what a person changes changes the traits.
+
+    Attributes:
+        k: how many hits.
+        nprobe: see `Gallery.search`.
+        rerank: likewise.
+        apart: likewise.
+        folder: the only one to search, None for all.
+        pattern: see `filters.matching`.
+        numbers: whether tiles always show their numbers.
+        cost: a sentence on what the last search cost.
+        agreement: a sentence on how well it agrees with an exact one.
+    """
+
+    _esm = module("search_settings.js")
+    k = traitlets.Int().tag(sync=True)
+    nprobe = traitlets.Int().tag(sync=True)
+    rerank = traitlets.Int().tag(sync=True)
+    apart = traitlets.Float(0).tag(sync=True)
+    folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
+    pattern = traitlets.Unicode("").tag(sync=True)
+    numbers = traitlets.Bool(False).tag(sync=True)
+    cost = traitlets.Unicode("").tag(sync=True)
+    agreement = traitlets.Unicode("").tag(sync=True)
+    most = traitlets.Int().tag(sync=True)
+    n = traitlets.Int().tag(sync=True)
+    nlist = traitlets.Int().tag(sync=True)
+    folders = traitlets.List(traitlets.Unicode()).tag(sync=True)
+
+    def __init__(self, gallery: Gallery, k: int, on_change: Callable[[], None], on_compare: Callable[[], None]) -> None:
+        """Make the settings.
+
+        Args:
+            gallery: what is searched; its card has the first settings.
+            k: how many hits at first.
+            on_change: called when what is found may change.
+            on_compare: called when the last search is to be compared with an exact one.
+        """
+        folders = sorted({folder_of(name) for name in gallery.names})
+        most = min(MOST_RESULTS, len(gallery))
+        super().__init__(
+            {"compare": lambda content, buffers: on_compare()},
+            k=min(k, most),
+            nprobe=gallery.index.nprobe,
+            rerank=gallery.index.rerank,
+            most=most,
+            n=len(gallery),
+            nlist=gallery.index.nlist,
+            folders=folders if len(folders) <= MOST_FOLDERS else [],
+        )
+        self._names = gallery.names
+        self.observe(lambda change: on_change(), ["k", "nprobe", "rerank", "apart", "folder", "pattern"])
+
+    def say_cost(self, ms: float) -> None:
+        """Say what a search cost that took `ms` milliseconds."""
+        self.agreement = ""
+        if not self.nlist:
+            self.cost = f"The last search took {ms:.1f} ms: it compared all of {self.n:,} photos."
+            return
+        codes = self.n * min(1, self.nprobe / self.nlist)
+        self.cost = (
+            f"The last search took {ms:.1f} ms: it looked into {self.nprobe} of {self.nlist} lists, which hold about "
+            f"{codes:,.0f} of {self.n:,} codes, and compared {max(self.k, self.rerank) if self.rerank else 0} "
+            "candidates exactly."
+        )
+
+    def among(self) -> NDArray[np.bool_] | None:
+        """Return which rows (n,) may be found, None for all."""
+        if self.folder is None and not self.pattern.strip():
+            return None
+        return matching(self._names, self.folder, self.pattern)
+
+    def keywords(self) -> dict[str, Any]:
+        """Return the settings as keyword arguments of `Gallery.search`, but for `among`."""
+        asked: dict[str, Any] = {"k": self.k}
+        if self.nlist:
+            asked |= {"nprobe": self.nprobe, "rerank": self.rerank}
+        return asked | ({"apart": round(self.apart, 4)} if self.apart else {})

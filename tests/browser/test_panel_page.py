@@ -1,0 +1,622 @@
+"""The panel in a real Chromium, in Notebook 7, JupyterLab and the app: what a person does, and what the page shows."""
+
+import base64
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from http_server import serve
+from jupyter_page import CHROMIUM, NOTEBOOK, app_server, chromium, notebook_server, open_panel
+from panel_page import (
+    SECONDS,
+    alert,
+    ask_for,
+    asked,
+    choose,
+    names,
+    names_of,
+    pick_random,
+    press,
+    search,
+    status,
+    tile,
+    upload,
+)  # fmt: skip
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from similar_images.filters import matching
+from similar_images.gallery import Gallery
+from similar_images.gallery_map import coordinates
+from similar_images.images import Box, cropped
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.vectors import open_vectors
+
+APPLICATIONS = {"notebook7": "notebooks", "jupyterlab": "lab/tree", "app": "app"}
+
+if CHROMIUM is None and not os.environ.get("CI"):
+    pytest.skip("there is no Chromium on this machine: apt install chromium, say", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def lists_index(index_file: Path) -> Path:
+    """An index of the drawn pictures with lists to look into, which so small a gallery usually has not."""
+    path = index_file.with_name("lists.faiss.index")
+    vectors = open_vectors(index_file.with_name("photos.saved_predictions.npy"))
+    build_index(vectors, path, IndexSettings(factory="IVF4,Flat"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def gallery(lists_index: Path) -> Gallery:
+    return Gallery.open(lists_index)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def notebooks(lists_index: Path, folder: Path) -> Iterator[str]:
+    with notebook_server(folder, lists_index) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def app(lists_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with app_server(tmp_path_factory.mktemp("app"), lists_index) as address:
+        yield address
+
+
+@pytest.fixture(scope="module", params=APPLICATIONS.values(), ids=APPLICATIONS)
+def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    server = request.getfixturevalue("app" if request.param == "app" else "notebooks")
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    open_panel(page, server, request.param)
+    yield page
+    expect(page.get_by_text(re.compile(r"Traceback|I0000|oneDNN|absl::"))).to_have_count(0)
+    page.close()
+
+
+def test_random_pick_shows_its_neighbours(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    assert found == names_of(gallery.search(asked(page)[0], 12))
+    expect(status(page)).to_contain_text("75 photos · mobilenet_v2, UNTRAINED weights · IVF4,Flat")
+
+
+def test_upload_finds_the_photo_first(page: Page, gallery: Gallery, photos: Path) -> None:
+    ask_for(page, "my clock.jpg", (photos / "clock" / "01.jpg").read_bytes())
+    assert asked(page) == ["my clock.jpg"]
+    expect(status(page)).to_contain_text("ms to encode")
+    assert names(page) == names_of(gallery.search("clock/01.jpg", 12))
+
+
+def test_upload_of_several_looks_for_what_they_share(page: Page, gallery: Gallery, photos: Path) -> None:
+    paths = [photos / "clock" / "00.jpg", photos / "sea" / "01.jpg", photos / "car" / "02.jpg"]
+    with search(page):
+        choose(page, *paths)
+    assert asked(page) == ["00.jpg", "01.jpg", "02.jpg"] and names(page) == names_of(gallery.search(paths, 12))
+    with search(page):
+        page.get_by_role("button", name="Remove").nth(1).click()
+    assert asked(page) == ["00.jpg", "02.jpg"] and names(page) == names_of(gallery.search([paths[0], paths[2]], 12))
+
+
+def test_upload_can_add_to_what_is_asked_for(page: Page, gallery: Gallery, photos: Path) -> None:
+    ask_for(page, "one.jpg", (photos / "clock" / "00.jpg").read_bytes())
+    page.get_by_label("add to the question").check()
+    ask_for(page, "two.jpg", (photos / "sea" / "00.jpg").read_bytes())
+    page.get_by_label("add to the question").uncheck()
+    assert asked(page) == ["one.jpg", "two.jpg"]
+    assert names(page) == names_of(gallery.search(["clock/00.jpg", "sea/00.jpg"], 12))
+
+
+def test_upload_of_a_turned_photo_finds_its_original(page: Page, photos: Path) -> None:
+    exif, data = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    with Image.open(photos / "car" / "02.jpg") as original:
+        original.transpose(Image.Transpose.ROTATE_90).save(data, "JPEG", quality=95, exif=exif)
+    ask_for(page, "turned.jpg", data.getvalue())
+    assert names(page)[0] == "car/02.jpg"
+
+
+def test_upload_of_12_turned_megapixels_is_shrunk_and_found_first(page: Page, photos: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(photos / "bricks" / "00.jpg") as original:
+        pixels = np.array(original.resize((4000, 3000)), np.int16)
+    grain = np.random.default_rng(0).integers(-40, 41, pixels.shape, np.int16)
+    large = Image.fromarray(np.clip(pixels + grain, 0, 255).astype(np.uint8)).transpose(Image.Transpose.ROTATE_90)
+    large.save(tmp_path / "large.jpg", quality=100, subsampling=1, exif=exif)
+    assert (tmp_path / "large.jpg").stat().st_size > 15_000_000
+    with search(page):
+        choose(page, tmp_path / "large.jpg")
+    assert asked(page) == ["large.jpg"] and names(page)[0] == "bricks/00.jpg"
+
+
+def test_upload_of_60_mb_that_no_browser_reads_is_a_sentence(page: Page, tmp_path: Path) -> None:
+    (tmp_path / "scan.jpg").write_bytes(b"no photo at all " * 3_750_000)
+    choose(page, tmp_path / "scan.jpg")
+    expect(alert(page)).to_have_text(re.compile(r"scan\.jpg has 60 MB and can't be made smaller.*at most 7 MB"))
+    assert len(pick_random(page)) == 12
+
+
+def test_camera_photo_is_searched_for(page: Page) -> None:
+    press(page, "Camera")
+    dialog = page.get_by_role("dialog", name="Camera")
+    dialog.locator("video").evaluate(
+        "async (video) => { while (!video.videoWidth) await new Promise((go) => setTimeout(go, 50)); }"
+    )
+    with search(page):
+        dialog.get_by_role("button", name="Take the photo").click()
+    assert asked(page) == ["camera photo"] and len(names(page)) == 12
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def drop(page: Page, kind: str, content: str) -> None:
+    """Drop a file (its bytes in base64) or an address onto the input, as a real drop event."""
+    data = page.evaluate_handle(
+        """([kind, content]) => {
+            const data = new DataTransfer();
+            if (kind === "file") {
+                const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+                data.items.add(new File([bytes], "dropped.jpg", { type: "image/jpeg" }));
+            } else data.setData("text/uri-list", content);
+            return data;
+        }""",
+        [kind, content],
+    )
+    zone = page.get_by_role("group", name="Your photo")
+    zone.dispatch_event("dragover", {"dataTransfer": data})
+    zone.dispatch_event("drop", {"dataTransfer": data})
+
+
+def test_dropped_photo_is_found_first(page: Page, gallery: Gallery, photos: Path) -> None:
+    with search(page):
+        drop(page, "file", base64.b64encode((photos / "car" / "00.jpg").read_bytes()).decode())
+    assert asked(page) == ["dropped.jpg"] and names(page) == names_of(gallery.search("car/00.jpg", 12))
+
+
+def test_dropped_address_is_fetched(page: Page, photos: Path) -> None:
+    with serve(photos) as (address, _):
+        with search(page):
+            drop(page, "address", f"{address}/clock/00.jpg")
+        assert asked(page) == [f"{address}/clock/00.jpg"]
+    assert names(page)[0] == "clock/00.jpg"
+
+
+def paste(page: Page) -> None:
+    page.get_by_role("group", name="Your photo").focus()
+    page.keyboard.press("Control+v")
+
+
+def test_pasted_photo_is_found_first(page: Page, photos: Path) -> None:
+    png = io.BytesIO()
+    with Image.open(photos / "face" / "02.jpg") as original:
+        original.save(png, "PNG")
+    page.evaluate(
+        """async (content) => {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            const blob = new Blob([bytes], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+        }""",
+        base64.b64encode(png.getvalue()).decode(),
+    )
+    with search(page):
+        paste(page)
+    assert names(page)[0] == "face/02.jpg"
+
+
+def test_pasted_address_is_fetched(page: Page, photos: Path) -> None:
+    with serve(photos) as (address, _):
+        page.evaluate("(text) => navigator.clipboard.writeText(text)", f"{address}/sea/02.jpg")
+        with search(page):
+            paste(page)
+    assert names(page)[0] == "sea/02.jpg"
+
+
+def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    path = gallery.img_dir / asked(page)[0]
+    stage = page.locator(".si-stage").bounding_box()
+    assert stage is not None
+    with search(page):
+        page.mouse.move(stage["x"] + 0.1 * stage["width"], stage["y"] + 0.2 * stage["height"])
+        page.mouse.down()
+        page.mouse.move(stage["x"] + 0.5 * stage["width"], stage["y"] + 0.9 * stage["height"], steps=5)
+        page.mouse.up()
+    box = frame(page)
+    assert box == pytest.approx((0.1, 0.2, 0.5, 0.9), abs=0.02)
+    assert names(page) == names_of(gallery.search(cropped(path, box), 12))
+    with search(page):
+        press(page, "Whole photo")
+    assert names(page) == names_of(gallery.search(path, 12))
+
+
+def frame(page: Page) -> Box:
+    """Return the part of the photo that the page shows as marked."""
+    return tuple(  # type: ignore[return-value]
+        page.locator(".si-frame").evaluate(
+            """(frame) => {
+                const [inner, outer] = [frame, frame.parentElement].map((each) => each.getBoundingClientRect());
+                return [(inner.left - outer.left) / outer.width, (inner.top - outer.top) / outer.height,
+                        (inner.right - outer.left) / outer.width, (inner.bottom - outer.top) / outer.height];
+            }"""
+        )
+    )
+
+
+def test_part_of_the_photo_is_marked_by_keyboard(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    path = gallery.img_dir / asked(page)[0]
+    page.locator(".si-stage").focus()
+    for key in ("ArrowRight", "ArrowRight", "ArrowUp", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    with search(page):
+        page.keyboard.press("Enter")
+    assert frame(page) == pytest.approx((0.25, 0.15, 0.85, 0.8), abs=0.01)
+    assert names(page) == names_of(gallery.search(cropped(path, (0.25, 0.15, 0.85, 0.8)), 12))
+    page.locator(".si-stage").focus()
+    with search(page):
+        page.keyboard.press("Escape")
+    assert names(page) == names_of(gallery.search(path, 12))
+
+
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_tile_searches_on_from_there(page: Page, gallery: Gallery, how: str) -> None:
+    name = pick_random(page)[3]
+    with search(page):
+        press(page, f"Search from {name}", how)
+    assert asked(page) == [name] and names(page) == names_of(gallery.search(name, 12))
+
+
+def test_arrow_keys_go_from_tile_to_tile(page: Page) -> None:
+    found = pick_random(page)
+    columns = page.locator(".si-grid").evaluate(
+        "(grid) => getComputedStyle(grid).gridTemplateColumns.split(' ').length"
+    )
+    tile(page, found[0]).focus()
+    for key, at in (("ArrowRight", 1), ("ArrowDown", 1 + columns), ("ArrowLeft", columns), ("End", 11), ("Home", 0)):
+        page.keyboard.press(key)
+        expect(tile(page, found[at])).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name=f"More like {found[0]}", exact=True)).to_be_focused()
+
+
+def marked(gallery: Gallery, name: str, relevant: list[str], irrelevant: list[str]) -> list[str]:
+    """Return what Rocchio's formula finds, worked out from the stored vectors."""
+    rows = {each: row for row, each in enumerate(gallery.names)}
+    moved = gallery.stored([rows[name]])[0]
+    if relevant:
+        moved = moved + gallery.stored([rows[each] for each in relevant]).mean(axis=0)
+    if irrelevant:
+        moved = moved - 0.3 * gallery.stored([rows[each] for each in irrelevant]).mean(axis=0)
+    among = np.array([each not in irrelevant for each in gallery.names])
+    return names_of(gallery.search(moved, 12, among=among))
+
+
+def test_marks_by_mouse_refine_the_search_and_can_be_removed(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    name = asked(page)[0]
+    for sign, which in (("More", found[4]), ("Less", found[2])):
+        with search(page):
+            tile(page, which).hover()
+            press(page, f"{sign} like {which}")
+    assert names(page) == marked(gallery, name, [found[4]], [found[2]])
+    expect(page.get_by_role("list", name="More like").locator("li")).to_have_attribute("title", f"more like {found[4]}")
+    expect(page.get_by_role("list", name="Less like").locator("li")).to_have_attribute("title", f"less like {found[2]}")
+    with search(page):
+        press(page, f"forget: less like {found[2]}")
+    assert names(page) == marked(gallery, name, [found[4]], [])
+    with search(page):
+        press(page, f"forget: more like {found[4]}")
+    assert names(page) == found
+    expect(page.locator(".si-marked")).to_have_count(0)
+
+
+def test_marks_by_keyboard_refine_the_search(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    name = asked(page)[0]
+    tile(page, found[5]).focus()
+    with search(page):
+        page.keyboard.press("-")
+    assert names(page) == marked(gallery, name, [], [found[5]])
+    more = names(page)[3]
+    tile(page, more).focus()
+    with search(page):
+        page.keyboard.press("+")
+    assert names(page) == marked(gallery, name, [more], [found[5]])
+    assert page.evaluate("document.activeElement.closest('.si-tile') !== null"), "the keyboard stays in the grid"
+
+
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_closer_look_shows_facts_neighbours_and_why(page: Page, gallery: Gallery, how: str) -> None:
+    found = pick_random(page)
+    hits = gallery.search(asked(page)[0], 12)
+    tile(page, found[2]).focus()
+    tile(page, found[2]).hover()
+    press(page, f"Look closer at {found[2]}", how)
+    dialog = page.get_by_role("dialog", name="A closer look")
+    expect(dialog.locator("figcaption").nth(0)).to_have_text(f"You asked for{asked(page)[0]}")
+    expect(dialog.locator("figcaption").nth(1)).to_have_text(f"Found{found[2]}")
+    expect(dialog.locator("dd").nth(1)).to_have_text(str(hits[2].path))
+    expect(dialog.locator("dd").nth(2)).to_contain_text("pixels")
+    expect(dialog.locator("dd").nth(5)).to_have_text(f"{hits[2].distance:.4f}")
+    if how == "mouse":
+        dialog.get_by_role("button", name="Next hit").click()
+    else:
+        page.keyboard.press("ArrowRight")
+    expect(dialog.locator("dd").nth(0)).to_have_text(found[3])
+    picture = dialog.get_by_alt_text(found[3])
+    plain = picture.get_attribute("src")
+    press(page, "Why this?", how)
+    expect(dialog.get_by_text("An aid to explain a match")).to_be_visible(timeout=SECONDS)
+    assert picture.get_attribute("src") != plain
+    press(page, "Why this?", how)
+    expect(dialog.get_by_text("An aid to explain a match")).to_have_count(0)
+    if how == "mouse":
+        press(page, "Close")
+    else:
+        page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert names(page) == found
+
+
+def test_closer_look_leads_on(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    tile(page, found[6]).hover()
+    press(page, f"Look closer at {found[6]}")
+    with search(page):
+        press(page, "Search from here")
+    assert asked(page) == [found[6]] and names(page) == names_of(gallery.search(found[6], 12))
+    expect(page.get_by_role("dialog")).to_have_count(0)
+
+
+def test_tiles_have_pictures_that_are_loaded(page: Page) -> None:
+    for name in pick_random(page):
+        picture = page.locator(".si-tile").get_by_alt_text(name, exact=True)
+        assert picture.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }") == 240
+
+
+def set_range(page: Page, label: str, value: str) -> None:
+    slider = page.get_by_label(label, exact=True)
+    with search(page):
+        slider.fill(value)
+        slider.dispatch_event("change")
+
+
+def test_results_can_be_more_or_fewer(page: Page) -> None:
+    first = pick_random(page)
+    for count in ("20", "3", "12"):
+        set_range(page, "Results", count)
+        expect(page.locator(".si-tile")).to_have_count(int(count))
+    slider = page.get_by_label("Results", exact=True)
+    slider.focus()
+    with search(page):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator(".si-tile")).to_have_count(13)
+    with search(page):
+        page.keyboard.press("ArrowLeft")
+    assert names(page) == first
+
+
+def test_more_can_be_shown_up_to_all(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    for count, how in ((36, "mouse"), (60, "keyboard"), (75, "mouse")):
+        with search(page):
+            press(page, "Show more", how)
+        expect(page.locator(".si-tile")).to_have_count(count)
+    expect(page.get_by_role("button", name="Show more")).to_be_hidden()
+    assert names(page) == names_of(gallery.search(asked(page)[0], 75))
+    set_range(page, "Results", "12")
+
+
+def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    query = asked(page)[0]
+    with search(page):
+        page.get_by_label("Folder", exact=True).select_option("sea")
+    assert names(page) == names_of(gallery.search(query, 12, among=matching(gallery.names, "sea")))
+    with search(page):
+        page.get_by_label("Folder", exact=True).select_option("all folders")
+    with search(page):
+        page.get_by_label("Name", exact=True).fill("*/01.jpg")
+        page.keyboard.press("Enter")
+    assert names(page) == names_of(gallery.search(query, 12, among=matching(gallery.names, None, "*/01.jpg")))
+    assert len(names(page)) == 12
+    with search(page):
+        page.get_by_label("Name", exact=True).fill("nothing is called this")
+        page.keyboard.press("Enter")
+    expect(status(page)).to_contain_text("no photo is left to find")
+    with search(page):
+        page.get_by_label("Name", exact=True).fill("")
+        page.keyboard.press("Enter")
+
+
+def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    set_range(page, "Hide near-duplicates", "0.01")
+    fewer = names(page)
+    assert fewer == names_of(gallery.search(asked(page)[0], 12, apart=0.01)) != found
+    set_range(page, "Hide near-duplicates", "0")
+    assert names(page) == found
+
+
+def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    hit = gallery.search(asked(page)[0], 12)[5]
+    number = page.locator(".si-number").nth(5)
+    page.mouse.move(0, 0)
+    page.locator("body").evaluate("() => document.activeElement.blur()")
+    expect(number).to_have_css("opacity", "0")
+    expect(number).to_have_text(f"6 · {hit.similarity:.3f}")
+    tile(page, hit.name).hover()
+    expect(number).to_have_css("opacity", "1")
+    page.mouse.move(0, 0)
+    page.get_by_label("numbers").check()
+    expect(number).to_have_css("opacity", "1")
+    page.get_by_label("numbers").uncheck()
+    bar = page.locator(".si-bar").nth(5)
+    expect(bar).to_have_attribute("aria-label", f"similarity {hit.similarity:.3f}, distance {hit.distance:.3f}")
+    part = bar.evaluate("(bar) => bar.firstChild.offsetWidth / bar.offsetWidth")
+    assert part == pytest.approx(hit.similarity, abs=0.02)
+
+
+def test_how_it_searches_teaches_its_cost(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    query = asked(page)[0]
+    page.get_by_text("How it searches").click()
+    set_range(page, "Lists to look into", "1")
+    assert names(page) == names_of(gallery.search(query, 12, nprobe=1))
+    expect(page.get_by_text("it looked into 1 of 4 lists")).to_be_visible()
+    press(page, "Compare with an exact search", "keyboard")
+    found = set(names_of(gallery.search(query, 12, nprobe=1)))
+    exact = [name in found for name in names_of(gallery.search(query, 12, nprobe=4, rerank=75))]
+    expect(page.get_by_text(f"{sum(exact)} of the 12 nearest were found")).to_be_visible()
+    set_range(page, "Candidates to compare exactly", "0")
+    expect(page.get_by_text("compared 0 candidates exactly")).to_be_visible()
+    set_range(page, "Candidates to compare exactly", "250")
+    set_range(page, "Lists to look into", "4")
+    page.get_by_text("How it searches").click()
+
+
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_back_and_forward(page: Page, how: str) -> None:
+    steps = []
+    for _ in range(3):
+        found = pick_random(page)
+        steps.append((asked(page), found))
+    for name, at in (("Back", 1), ("Back", 0), ("Forward", 1), ("Forward", 2)):
+        with search(page):
+            press(page, name, how)
+        assert (asked(page), names(page)) == steps[at]
+    expect(page.get_by_role("button", name="Forward")).to_be_disabled()
+
+
+def test_hits_are_taken_along(page: Page, gallery: Gallery) -> None:
+    found = pick_random(page)
+    contents = {}
+    for name, how in (("CSV", "mouse"), ("JSON", "keyboard"), ("Contact sheet", "mouse")):
+        with page.expect_download() as download:
+            press(page, name, how)
+        contents[download.value.suggested_filename] = Path(download.value.path()).read_bytes()
+    assert [row["name"] for row in csv.DictReader(io.StringIO(contents["similar.csv"].decode()))] == found
+    assert [row["name"] for row in json.loads(contents["similar.json"])] == found
+    sheet = Image.open(io.BytesIO(contents["similar.png"]))
+    assert sheet.format == "PNG" and sheet.width > 900 and sheet.height > 500
+    press(page, "Python")
+    code = page.get_by_label("Python that repeats this search")
+    expect(code).to_contain_text("gallery.search(query, k=12")
+    expect(code).to_contain_text(asked(page)[0])
+    press(page, "Copy")
+    expect(page.get_by_text("copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == code.text_content()
+
+
+def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery: Gallery) -> None:
+    pick_random(page)
+    press(page, "Map")
+    canvas = page.locator(".similar-images canvas").first
+    expect(canvas).to_be_visible(timeout=SECONDS)
+    canvas.scroll_into_view_if_needed()
+    placed = coordinates(gallery).tolist()
+    far = max(range(75), key=lambda row: placed[row][0])  # a photo at the edge, whose point stands alone
+    area = canvas.bounding_box()
+    assert area is not None
+    half = min(area["width"], area["height"]) / 2 / 1.08
+    x = area["x"] + area["width"] / 2 + placed[far][0] * half
+    y = area["y"] + area["height"] / 2 - placed[far][1] * half
+    caption = page.locator(".si-photo figcaption")
+    page.wait_for_timeout(1000)
+    for offset in range(-3, 4):
+        page.mouse.move(x + offset / 2, y)
+        page.wait_for_timeout(60)
+    page.mouse.move(x, y)
+    expect(caption).to_have_text(gallery.names[far])
+    with search(page):
+        page.mouse.down()
+        page.mouse.up()
+    assert asked(page) == [gallery.names[far]] and names(page) == names_of(gallery.search(far, 12))
+    page.get_by_label("Colours by").select_option("distance to the query")
+    before = caption.text_content()
+    press(page, "←", "keyboard")
+    expect(caption).not_to_have_text(str(before))
+    stepped = caption.text_content()
+    with search(page):
+        press(page, "Search from it", "keyboard")
+    assert asked(page) == [stepped]
+    press(page, "Map")
+    expect(canvas).to_be_hidden()
+
+
+def test_address_searches_and_a_failing_one_is_a_sentence(page: Page, photos: Path) -> None:
+    box = page.get_by_label("Address of a photo")
+    with serve(photos) as (address, _):
+        with search(page):
+            box.fill(f"{address}/sea/00.jpg")
+            box.press("Enter")
+        assert asked(page) == [f"{address}/sea/00.jpg"]
+        found = names(page)
+        assert found[0] == "sea/00.jpg"
+        box.fill(f"{address}/missing.jpg")
+        press(page, "Search")
+        expect(alert(page)).to_have_text(re.compile(r"/missing\.jpg: the server answered 404"), timeout=SECONDS)
+    assert names(page) == found
+
+
+def test_bad_upload_is_a_sentence_and_the_panel_goes_on(page: Page) -> None:
+    upload(page, "notes.jpg", b"no photo at all")
+    expect(alert(page)).to_have_text("notes.jpg: it is not a photo in a format that Pillow reads", timeout=SECONDS)
+    assert len(pick_random(page)) == 12
+    expect(alert(page)).to_have_count(0)
+
+
+def test_panel_fits_a_phone(page: Page) -> None:
+    page.set_viewport_size({"width": 400 if page.url.endswith("/") else 760, "height": 900})
+    pick_random(page)
+    panel = page.locator(".similar-images").bounding_box()
+    assert panel is not None
+    for part in page.locator(".si-tile, .si-zone, .si-setting, .si-example").all():
+        box = part.bounding_box()
+        assert box is not None and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
+    page.set_viewport_size({"width": 1280, "height": 1000})
+
+
+def test_app_shows_no_code(browser: Browser, app: str) -> None:
+    page = browser.new_page()
+    open_panel(page, app, "app")
+    expect(page.get_by_text("import SearchPanel")).to_have_count(0)
+    expect(page.get_by_text("Look closer", exact=True)).to_have_count(0)
+    expect(page.get_by_role("heading", name="Similar images")).to_be_visible()
+    page.close()
+
+
+def test_saved_notebook_holds_no_photo(browser: Browser, notebooks: str, folder: Path, photos: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    open_panel(page, notebooks, "notebooks")
+    ask_for(page, "private.jpg", (photos / "face" / "01.jpg").read_bytes())
+    before = (folder / NOTEBOOK).stat().st_mtime_ns
+    page.locator(".jp-Notebook").click(position={"x": 5, "y": 5})
+    page.keyboard.press("Control+s")
+    for _ in range(50):
+        if (folder / NOTEBOOK).stat().st_mtime_ns != before:
+            break
+        page.wait_for_timeout(200)
+    assert (folder / NOTEBOOK).stat().st_mtime_ns != before, "the notebook was not saved"
+    saved = (folder / NOTEBOOK).read_text()
+    assert any(cell.get("outputs") for cell in json.loads(saved)["cells"])
+    assert len(saved) < 100_000 and "base64" not in saved and "private.jpg" not in saved
+    page.close()
