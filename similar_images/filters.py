@@ -3,7 +3,6 @@
 import fnmatch
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 def folder_of(name: str) -> str:
     """Return the folder that a photo's name begins with, "" for none."""
-    return str(PurePosixPath(name).parent).removeprefix(".")
+    return name.rpartition("/")[0]
 
 
 def matching(names: Sequence[str], folder: str | None = None, pattern: str = "") -> NDArray[np.bool_]:

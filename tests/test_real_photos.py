@@ -2,11 +2,13 @@
 
 import csv
 import io
+import re
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import run
 from PIL import Image
 
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
@@ -37,14 +39,26 @@ def build(photos: Path, folder: Path, encoder: Encoder) -> Gallery:
     return Gallery.open(folder / "v.faiss.index")
 
 
-def test_caltech101_precision_at_10(shared: Path, tmp_path: Path, mobilenet: Encoder) -> None:
-    gallery = build(shared / "images" / "caltech101", tmp_path, mobilenet)
-    labels = np.array([name.split("/")[0] for name in gallery.names])
+@pytest.fixture(scope="module")
+def caltech(shared: Path, tmp_path_factory: pytest.TempPathFactory, mobilenet: Encoder) -> Gallery:
+    return build(shared / "images" / "caltech101", tmp_path_factory.mktemp("caltech"), mobilenet)
+
+
+def test_caltech101_precision_at_10(caltech: Gallery) -> None:
+    labels = np.array([name.split("/")[0] for name in caltech.names])
     relevant = []
     for row in range(len(labels)):
-        ids = [hit.image_id for hit in gallery.search(row, 11) if hit.image_id != row][:10]
+        ids = [hit.image_id for hit in caltech.search(row, 11) if hit.image_id != row][:10]
         relevant.append(labels[ids] == labels[row])
     assert len(labels) == 2400 and precision_at_k(np.array(relevant)) >= 0.78
+
+
+def test_caltech101_feedback_raises_precision(caltech: Gallery, tmp_path: Path) -> None:
+    done = run("benchmarks/feedback.py", caltech.path, cwd=tmp_path)
+    figures = re.findall(r"(\w+) photos +(0\.\d+) -> (0\.\d+)", done.stdout)
+    assert [of for of, _, _ in figures] == ["all", "unmarked"], done.stderr
+    for _, before, after in figures:
+        assert float(after) > float(before) + 0.1
 
 
 def test_coco_photo_turned_by_exif_finds_its_original(shared: Path, tmp_path: Path, mobilenet: Encoder) -> None:

@@ -1,6 +1,7 @@
 """The widget that shows the gallery on a plane, similar photos near each other."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import ipywidgets as ipw
@@ -116,11 +117,16 @@ class MapView(ipw.VBox):
         import pandas as pd
 
         x, y = self._places.T
-        folders = pd.Categorical([folder_of(self._gallery.names[row]) for row in self.rows])
         nearness = 1 - self._distances / max(float(self._distances.max()), 1e-6)
         hit = np.zeros(len(self.rows), np.float32)
         hit[self._marked] = 1
-        return pd.DataFrame({"x": x, "y": y, "folder": folders, "nearness": nearness, "hit": hit})
+        return pd.DataFrame({"x": x, "y": y, "folder": self._folders, "nearness": nearness, "hit": hit})
+
+    @cached_property
+    def _folders(self) -> Any:
+        import pandas as pd
+
+        return pd.Categorical([folder_of(self._gallery.names[row]) for row in self.rows])
 
     def _colour(self) -> None:
         if self.colour.value == "folder":

@@ -67,6 +67,8 @@ class SearchSettings(MessageView):
             folders=folders if len(folders) <= MOST_FOLDERS else [],
         )
         self._names = gallery.names
+        self._among: NDArray[np.bool_] | None = None
+        self.observe(self._filter, ["folder", "pattern"])
         self.observe(lambda change: on_change(), ["k", "nprobe", "rerank", "apart", "folder", "pattern"])
 
     def say_cost(self, ms: float) -> None:
@@ -84,9 +86,11 @@ class SearchSettings(MessageView):
 
     def among(self) -> NDArray[np.bool_] | None:
         """Return which rows (n,) may be found, None for all."""
-        if self.folder is None and not self.pattern.strip():
-            return None
-        return matching(self._names, self.folder, self.pattern)
+        return None if self._among is None else self._among.copy()
+
+    def _filter(self, _: object) -> None:
+        chosen = self.folder is not None or bool(self.pattern.strip())
+        self._among = matching(self._names, self.folder, self.pattern) if chosen else None
 
     def keywords(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of `Gallery.search`, but for `among`."""
