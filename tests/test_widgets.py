@@ -13,6 +13,7 @@ from PIL import Image
 
 from similar_images.filters import matching
 from similar_images.gallery import Gallery
+from similar_images.gallery_map import map_path
 from similar_images.images import cropped
 from similar_images.widgets import SearchPanel
 from similar_images.widgets.message_view import MessageView
@@ -248,6 +249,20 @@ def test_panel_map_is_made_when_it_is_opened_and_marks_the_hits(panel: SearchPan
     assert examples(panel) == [panel.gallery.names[9]]
     panel._map.colour.value = "distance to the query"
     assert panel._map.scatter.widget.color_scale == "linear"
+
+
+def test_panel_shows_that_long_work_goes_on(gallery: Gallery, photos: Path) -> None:
+    panel = SearchPanel(Gallery.open(gallery.path), k=3)
+    map_path(gallery, "pca").unlink(missing_ok=True)
+    said: list[Any] = []
+    panel._status.observe(lambda change: said.append(change["new"]), "value")
+    progress = panel._map._progress
+    progress.observe(lambda change: said.append((progress.layout.display, change["new"])), "value")
+    upload(panel, ("mine.jpg", (photos / "car" / "01.jpg").read_bytes()))
+    assert any("loading the encoder" in value and "<progress" in value for value in said)
+    assert "<progress" not in said[-1]
+    panel._open_map.value = True
+    assert said[-1] == ("", 1) and progress.layout.display == "none"
 
 
 def test_panel_map_by_keyboard_steps_from_photo_to_photo(panel: SearchPanel) -> None:

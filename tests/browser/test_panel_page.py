@@ -604,6 +604,19 @@ def test_app_shows_no_code(browser: Browser, app: str) -> None:
     page.close()
 
 
+def test_app_keeps_visitors_apart(browser: Browser, app: str, gallery: Gallery) -> None:
+    visitors = [browser.new_context().new_page() for _ in range(2)]
+    for page in visitors:
+        open_panel(page, app, "app")
+    found = [pick_random(page) for page in visitors]
+    with search(visitors[0]):
+        visitors[0].get_by_label("Folder", exact=True).select_option("sea")
+    assert all(name.startswith("sea/") for name in names(visitors[0]))
+    assert names(visitors[1]) == found[1] == names_of(gallery.search(asked(visitors[1])[0], 12))
+    for page in visitors:
+        page.context.close()
+
+
 def test_saved_notebook_holds_no_photo(browser: Browser, notebooks: str, folder: Path, photos: Path) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     open_panel(page, notebooks, "notebooks")
