@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jupyter_page import CHROMIUM, chromium
 from PIL import Image
+from playwright.sync_api import Browser
 
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.extraction import extract
@@ -70,6 +72,15 @@ def index_file(photos: Path, runtime: Runtime) -> Path:
 @pytest.fixture(scope="session")
 def gallery(index_file: Path) -> Gallery:
     return Gallery.open(index_file)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real Chromium; its driver keeps an event loop running, so no longer than a module needs it."""
+    if CHROMIUM is None and not os.environ.get("CI"):
+        pytest.skip("there is no Chromium on this machine: apt install chromium, say")
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture

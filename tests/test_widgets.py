@@ -178,6 +178,11 @@ def test_panel_shows_more_up_to_all(panel: SearchPanel) -> None:
     assert counts == [30, 54, 75]
 
 
+def test_panel_without_a_search_has_nothing_to_compare(panel: SearchPanel) -> None:
+    tell(panel._settings, "compare")
+    assert panel._settings.agreement == "Search for something first."
+
+
 def test_panel_says_what_a_search_costs_and_how_exact_it_is(panel: SearchPanel) -> None:
     ask_row(panel, 0)
     assert "compared all of 75 photos" in panel._settings.cost
@@ -205,6 +210,11 @@ def test_panel_missing_photo_is_told_in_its_place(gallery: Gallery, tmp_path: Pa
     assert sent[-1][1]["reasons"] == ["there is no such file"] and asked(panel)["examples"][0]["reason"]
     tell(panel._grid, "look", row=0)
     assert sent[-1][1]["reason"] == "there is no such file"
+    (tmp_path / gallery.names[0]).parent.mkdir()
+    (tmp_path / gallery.names[0]).write_bytes(b"no photo")
+    tell(panel._question, "crop", at=0, box=[0, 0, 1, 0.5])
+    assert "it is not a photo" in status(panel) and asked(panel)["examples"][0]["box"] is None
+    (tmp_path / gallery.names[0]).unlink()
     tell(panel._grid, "explain", row=0)
     assert sent[-1][0] == "failed" and "there is no such file" in sent[-1][1]["sentence"]
 
@@ -268,7 +278,7 @@ def test_panel_shows_that_long_work_goes_on(gallery: Gallery, photos: Path) -> N
 def test_panel_map_by_keyboard_steps_from_photo_to_photo(panel: SearchPanel) -> None:
     ask_row(panel, 4)
     panel._open_map.value = True
-    steps = panel._map.children[1].children[1].children[1].children
+    steps = panel._map.children[2].children[1].children[1].children
     for button, axis, sign in ((steps[1], 0, 1), (steps[0], 0, -1), (steps[2], 1, 1), (steps[3], 1, -1)):
         before = panel._map.current if panel._map.current is not None else 4
         button.click()
@@ -326,6 +336,11 @@ def test_panel_without_the_vectors_file_still_searches(gallery: Gallery) -> None
     assert shown(panel)[0] == gallery.names[2]
     tell(panel._grid, "mark", row=5, relevant=True)
     assert "vectors file" in status(panel) and "is missing" in status(panel)
+    assert asked(panel)["marks"] == []
+    panel._open_map.value = True
+    assert "needs the vectors file" in panel._map._failure.value
+    panel._settings.k = 5
+    assert len(shown(panel)) == 5 and "ms to search" in status(panel)
 
 
 def test_panel_keeps_its_widgets(panel: SearchPanel) -> None:

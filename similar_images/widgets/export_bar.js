@@ -10,13 +10,22 @@ const FORMATS = [
 function render({ model, el }) {
   const code = make("pre", { tabIndex: 0, ariaLabel: "Python that repeats this search" });
   const copied = make("span", { role: "status" });
+  const failure = make("span", { className: "si-error", role: "alert" });
   const copy = button("Copy", "", async () => {
     await navigator.clipboard.writeText(code.textContent);
     copied.textContent = " copied";
   });
   const shown = make("div", { hidden: true }, code, copy, copied);
   const row = make("div", { className: "si-row" }, make("span", { className: "si-hint", textContent: "Take along:" }));
-  row.append(...FORMATS.map(([format, label, title]) => button(label, title, () => model.send({ kind: "export", format }))));
+  for (const [format, label, title] of FORMATS) {
+    row.append(
+      button(label, title, () => {
+        failure.textContent = "";
+        model.send({ kind: "export", format });
+      }),
+    );
+  }
+  row.append(failure);
   el.classList.add("si-export");
   keepKeys(el);
   el.append(row, shown);
@@ -30,6 +39,9 @@ function render({ model, el }) {
       code.textContent = text;
       copied.textContent = "";
       shown.hidden = false;
+    },
+    failed({ sentence }) {
+      failure.textContent = sentence;
     },
     visible({ visible }) {
       el.hidden = !visible;

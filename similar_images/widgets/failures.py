@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
+from html import escape
 from typing import Any
 
 
@@ -25,3 +26,8 @@ def telling(tell: Callable[[str], None], callback: Callable[..., None]) -> Calla
             tell(f"{type(error).__name__}: {error}")
 
     return told
+
+
+def alert_html(sentence: str) -> str:
+    """Return a sentence on what went wrong as HTML, which screen readers read out at once."""
+    return f'<div class="si-status si-error" role="alert">{escape(sentence)}</div>'

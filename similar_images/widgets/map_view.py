@@ -12,7 +12,7 @@ from similar_images.filters import folder_of
 from similar_images.gallery import Gallery, Hit
 from similar_images.gallery_map import coordinates, methods
 from similar_images.images import source_name
-from similar_images.widgets.failures import telling
+from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture
 
@@ -40,13 +40,12 @@ class MapView(ipw.VBox):
         current: the point whose photo is shown, None at first.
     """
 
-    def __init__(self, gallery: Gallery, on_search: Callable[[int], None], on_failure: Callable[[str], None]) -> None:
+    def __init__(self, gallery: Gallery, on_search: Callable[[int], None]) -> None:
         """Make an empty map; `place` fills it.
 
         Args:
             gallery: what to show.
             on_search: called with the row of a point that is clicked.
-            on_failure: called with a sentence when something else can't be shown.
         """
         self._gallery, self._on_search = gallery, on_search
         self.scatter: Any = None
@@ -66,9 +65,10 @@ class MapView(ipw.VBox):
         search.on_click(lambda _: self._search_current())
         beside = ipw.VBox([self._photo, ipw.HBox(steps), search], layout=ipw.Layout(width="200px"))
         choices = ipw.Box([self.method, self.colour, self._progress], layout=ipw.Layout(**WRAPPED))
-        super().__init__([choices, ipw.Box([self._plot, beside], layout=ipw.Layout(**WRAPPED))])
-        self.method.observe(telling(on_failure, lambda _: self.place()), "value")
-        self.colour.observe(telling(on_failure, lambda _: self._colour()), "value")
+        self._failure = ipw.HTML()
+        super().__init__([choices, self._failure, ipw.Box([self._plot, beside], layout=ipw.Layout(**WRAPPED))])
+        self.method.observe(telling(self.say_error, lambda _: self.place()), "value")
+        self.colour.observe(telling(self.say_error, lambda _: self._colour()), "value")
 
     def place(self) -> None:
         """Put the photos in their places, which are computed the first time.
@@ -76,13 +76,17 @@ class MapView(ipw.VBox):
         Raises:
             GalleryError: see `gallery_map.coordinates`.
         """
-        self._progress.layout.display = ""
+        self._progress.layout.display, self._failure.value = "", ""
         try:
             placed = coordinates(self._gallery, self.method.value, self._show_progress)[self.rows]
         finally:
             self._progress.layout.display = "none"
         self._places = placed
         self._draw()
+
+    def say_error(self, sentence: str) -> None:
+        """Show what went wrong."""
+        self._failure.value = alert_html(sentence)
 
     def mark(self, hits: Sequence[Hit], distances: NDArray[np.float32]) -> None:
         """Mark hits on the map.

@@ -19,7 +19,7 @@ from similar_images.gallery import Gallery, Hit
 from similar_images.images import Box, ImageReadError, download, source_name
 from similar_images.question import Example, History, Question
 from similar_images.widgets.export_bar import ExportBar
-from similar_images.widgets.failures import telling
+from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.map_view import MapView
 from similar_images.widgets.photo_input import PhotoInput
 from similar_images.widgets.question_view import QuestionView
@@ -75,13 +75,13 @@ class SearchPanel(ipw.VBox):
         Raises:
             ValueError: as `Gallery.search`.
         """
+        self._search(question, before)
         self._history.add(question)
         self._show_question()
-        self._search(before)
 
     def say_error(self, sentence: str) -> None:
         """Show what went wrong; the results stay."""
-        self._status.value = f'<div class="si-status si-error" role="alert">{escape(sentence)}</div>'
+        self._status.value = alert_html(sentence)
 
     def _make_widgets(self, k: int) -> None:
         told = partial(telling, self.say_error)
@@ -89,15 +89,15 @@ class SearchPanel(ipw.VBox):
         self._random = _button("Random photo", "random", "a photo of the gallery", told(self._ask_random))
         self._back = _button("Back", "arrow-left", "the search before", told(partial(self._move, -1)))
         self._forward = _button("Forward", "arrow-right", "the search after", told(partial(self._move, 1)))
-        self._settings = SearchSettings(self.gallery, k, told(self._search), told(self._compare))
+        self._settings = SearchSettings(self.gallery, k, told(self._search_again), self._compare)
         self._status = ipw.HTML()
         self._question = QuestionView(told(self._crop), told(self._remove), told(self._mark))
         self._grid = ResultGrid(self.gallery, told(self._ask_row), told(self._mark), told(self._show_more))
         ipw.link((self._settings, "numbers"), (self._grid, "numbers"))
-        self._export = ExportBar(told(self._take_along))
+        self._export = ExportBar(self._take_along)
         self._open_map = ipw.ToggleButton(description="Map", icon="map-o", tooltip="the gallery on a plane")
-        self._open_map.observe(told(self._toggle_map), "value")
-        self._map = MapView(self.gallery, told(self._ask_row), self.say_error)
+        self._map = MapView(self.gallery, told(self._ask_row))
+        self._open_map.observe(telling(self._map.say_error, self._toggle_map), "value")
         self._map.layout.display = "none"
 
     def _ask_photos(self, photos: Sequence[tuple[str, bytes]], add: bool) -> None:
@@ -161,13 +161,18 @@ class SearchPanel(ipw.VBox):
         self.ask(self._asked().marked(row, relevant))
 
     def _asked(self) -> Question:
-        assert self._history.current is not None
+        if self._history.current is None:
+            raise ValueError("Search for something first.")
         return self._history.current
 
     def _move(self, steps: int, _: object) -> None:
         self._history.move(steps)
         self._show_question()
-        self._search()
+        self._search_again()
+
+    def _search_again(self) -> None:
+        if self._history.current is not None:
+            self._search(self._history.current)
 
     def _show_more(self) -> None:
         self._settings.k = min(self._settings.k + MORE, self._settings.most)
@@ -182,10 +187,7 @@ class SearchPanel(ipw.VBox):
         self._question.show_question(question, marks)
         self._back.disabled, self._forward.disabled = not self._history.behind, not self._history.ahead
 
-    def _search(self, before: str = "") -> None:
-        question = self._history.current
-        if question is None:
-            return
+    def _search(self, question: Question, before: str = "") -> None:
         self._say("searching …")
         began = time.perf_counter()
         among = self._among(question)
@@ -195,7 +197,7 @@ class SearchPanel(ipw.VBox):
         self._grid.show_hits(self.hits, question.examples[0], question.relevant, more)
         self._settings.say_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
-        self._mark_on_map()
+        self._mark_on_map(question)
         self._say(f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}")
 
     def _among(self, question: Question) -> NDArray[np.bool_] | None:
@@ -240,13 +242,14 @@ class SearchPanel(ipw.VBox):
 
     def _toggle_map(self, change: dict[str, object]) -> None:
         self._map.layout.display = "" if change["new"] else "none"
-        self._mark_on_map()
+        if self._history.current is not None:
+            self._mark_on_map(self._history.current)
         if change["new"] and self._map.scatter is None:
             self._map.place()
 
-    def _mark_on_map(self) -> None:
-        if self._open_map.value and self._history.current is not None:
-            self._map.mark(self.hits, self.gallery.estimated_distances(self._asked().vector(self.gallery)))
+    def _mark_on_map(self, question: Question) -> None:
+        if self._open_map.value:
+            self._map.mark(self.hits, self.gallery.estimated_distances(question.vector(self.gallery)))
 
     def _say(self, what: str, busy: bool = False) -> None:
         label = escape(self.gallery.encoder_label)

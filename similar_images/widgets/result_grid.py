@@ -9,7 +9,7 @@ import traitlets
 
 from similar_images.explanation import explain, spotlights
 from similar_images.gallery import Gallery, Hit
-from similar_images.images import image_size, source_name
+from similar_images.images import ImageReadError, image_size, source_name, thumbnail
 from similar_images.question import Example
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import Content, MessageView, module
@@ -102,6 +102,13 @@ class ResultGrid(MessageView):
         self.send({"kind": "explained", "row": content["row"]}, spotlights(photos, heats, LARGE_SIDE))
 
 
-@lru_cache(REMEMBERED_PICTURES)
 def _tile_picture(path: Path) -> tuple[bytes, str]:
-    return picture(path, TILE_SIDE)
+    try:
+        return _tile_jpeg(path), ""
+    except ImageReadError as error:
+        return b"", error.reason
+
+
+@lru_cache(REMEMBERED_PICTURES)
+def _tile_jpeg(path: Path) -> bytes:
+    return thumbnail(path, TILE_SIDE)

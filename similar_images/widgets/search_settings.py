@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from similar_images.filters import folder_of, matching
 from similar_images.gallery import Gallery
+from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
 
 MOST_RESULTS = 300
@@ -57,7 +58,7 @@ class SearchSettings(MessageView):
         folders = sorted({folder_of(name) for name in gallery.names})
         most = min(MOST_RESULTS, len(gallery))
         super().__init__(
-            {"compare": lambda content, buffers: on_compare()},
+            {"compare": lambda content, buffers: telling(self._say_agreement, on_compare)()},
             k=min(k, most),
             nprobe=gallery.index.nprobe,
             rerank=gallery.index.rerank,
@@ -83,6 +84,9 @@ class SearchSettings(MessageView):
             f"{codes:,.0f} of {self.n:,} codes, and compared {max(self.k, self.rerank) if self.rerank else 0} "
             "candidates exactly."
         )
+
+    def _say_agreement(self, sentence: str) -> None:
+        self.agreement = sentence
 
     def among(self) -> NDArray[np.bool_] | None:
         """Return which rows (n,) may be found, None for all."""

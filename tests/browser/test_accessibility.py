@@ -1,23 +1,13 @@
 """axe-core's rules for accessibility, on the app with everything opened."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from jupyter_page import CHROMIUM, app_server, chromium, open_panel
+from jupyter_page import app_server, open_panel
 from panel_page import SECONDS, pick_random, press
 from playwright.sync_api import Browser, Page, expect
-
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("there is no Chromium on this machine: apt install chromium, say", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,11 @@
 """Many searches in a row: neither the kernel's memory nor the page grows."""
 
-import os
 from pathlib import Path
 
 import psutil
-import pytest
-from jupyter_page import CHROMIUM, chromium, notebook_server, open_panel
+from jupyter_page import notebook_server, open_panel
 from panel_page import pick_random
-
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("there is no Chromium on this machine: apt install chromium, say", allow_module_level=True)
+from playwright.sync_api import Browser
 
 WARM, SEARCHES = 50, 200
 
@@ -25,8 +21,8 @@ def kernel_of(folder: Path) -> psutil.Process:
     return kernels[0]
 
 
-def test_200_searches_leave_kernel_and_page_as_they_were(index_file: Path, tmp_path: Path) -> None:
-    with notebook_server(tmp_path, index_file) as server, chromium() as browser:
+def test_200_searches_leave_kernel_and_page_as_they_were(browser: Browser, index_file: Path, tmp_path: Path) -> None:
+    with notebook_server(tmp_path, index_file) as server:
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         open_panel(page, server, "notebooks")
         kernel = kernel_of(tmp_path)

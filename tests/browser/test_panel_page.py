@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from http_server import serve
-from jupyter_page import CHROMIUM, NOTEBOOK, app_server, chromium, notebook_server, open_panel
+from jupyter_page import NOTEBOOK, app_server, notebook_server, open_panel
 from panel_page import (
     SECONDS,
     alert,
@@ -39,15 +38,6 @@ from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import open_vectors
 
 APPLICATIONS = {"notebook7": "notebooks", "jupyterlab": "lab/tree", "app": "app"}
-
-if CHROMIUM is None and not os.environ.get("CI"):
-    pytest.skip("there is no Chromium on this machine: apt install chromium, say", allow_module_level=True)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
