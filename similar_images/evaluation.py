@@ -1,4 +1,4 @@
-"""Measures of search quality."""
+"""Measures of search quality, each with its definition."""
 
 from collections.abc import Iterable
 
@@ -46,6 +46,75 @@ def precision_at_k(relevant: NDArray[np.bool_]) -> float:
     if relevant.size == 0:
         raise ValueError("there are no results to judge")
     return float(relevant.mean())
+
+
+def average_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the average precision of each query: the mean of the precision at the rank of each relevant result.
+
+    Args:
+        relevant: (q, n) bool, whether each result of the whole ranking of each query is relevant, nearest first.
+
+    Returns:
+        (q,) float64, 0 to 1; nan for a query to which nothing is relevant. Their mean is the mean average precision.
+
+    Source: Manning, Raghavan, Schuetze: Introduction to Information Retrieval (2008), chapter 8.4.
+    """
+    precisions = np.cumsum(relevant, axis=1) / np.arange(1, relevant.shape[1] + 1)
+    counts = relevant.sum(axis=1)
+    return np.where(counts, (precisions * relevant).sum(axis=1) / np.maximum(counts, 1), np.nan)
+
+
+def r_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the R-precision of each query: the precision of its first R results, R being all that are relevant.
+
+    Args:
+        relevant: (q, n) bool, see `average_precision`.
+
+    Returns:
+        (q,) float64, 0 to 1; nan for a query to which nothing is relevant.
+
+    Source: Manning, Raghavan, Schuetze: Introduction to Information Retrieval (2008), chapter 8.4.
+    """
+    counts = relevant.sum(axis=1)
+    among_first = np.arange(relevant.shape[1]) < counts[:, None]
+    return np.where(counts, (relevant & among_first).sum(axis=1) / np.maximum(counts, 1), np.nan)
+
+
+def n_s_score(groups: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many of the first four results of each query show its object, the query itself among them.
+
+    Args:
+        groups: (n,) int64, the object that each photo shows; four photos of each is what the score is made for.
+        ranked: (n, k) int64 rows, the results of photo i in row i, nearest first, k at least 4.
+
+    Returns:
+        (n,) int64, 0 to 4. Their mean is the score.
+
+    Source: Nister, Stewenius: Scalable Recognition with a Vocabulary Tree (2006).
+    """
+    return np.asarray((groups[ranked[:, :4]] == groups[:, None]).sum(axis=1), np.int64)
+
+
+def bootstrap_interval(values: NDArray[np.floating], level: float = 0.95, draws: int = 1000) -> tuple[float, float]:
+    """Return the interval that a mean lies in, by drawing as many values again and again, with a seed.
+
+    Args:
+        values: (q,) one of each query; nan are left out.
+        level: the part of all draws whose means lie inside.
+        draws: how many.
+
+    Returns:
+        Lower and upper end; nan for no values.
+
+    Source: Efron: Bootstrap Methods (1979), percentile intervals.
+    """
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.nan, np.nan
+    random = np.random.default_rng(0)
+    means = [known[random.integers(0, len(known), len(known))].mean() for _ in range(draws)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
 
 
 def exact_neighbours(

@@ -29,6 +29,12 @@ MAY_IMPORT = {
     "near_duplicates": set(),
     "filters": set(),
     "gallery": {"_files", "conversion", "encoders", "images", "index", "near_duplicates", "runtimes", "vectors"},
+    "labels": {"filters"},
+    "index_quality": {"evaluation", "gallery"},
+    "answer_quality": {"evaluation", "gallery", "labels"},
+    "robustness": {"gallery", "images"},
+    "duplicate_groups": {"gallery"},
+    "evaluation_report": {"answer_quality", "evaluation", "gallery", "index_quality", "labels"},
     "feedback": {"gallery", "vectors"},
     "question": {"feedback", "gallery", "images"},
     "explanation": {"encoders", "images", "openvino_runtime", "runtimes", "weights"},
@@ -58,6 +64,7 @@ ONLY_IN = {
     "anywidget": {"widgets"},
     "jscatter": {"widgets"},
     "umap": {"gallery_map"},
+    "matplotlib": {"evaluation_report"},
     "click": set(),
 }
 

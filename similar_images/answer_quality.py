@@ -1,0 +1,104 @@
+"""How good a gallery's answers are, where labels say which photos belong together."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.evaluation import average_precision, bootstrap_interval, r_precision
+from similar_images.gallery import Gallery
+from similar_images.labels import Labels
+
+BLOCK = 64
+
+
+@dataclass(frozen=True)
+class AnswerQuality:
+    """Measures of each query, in the order of `rows`; each photo asks for the others, by exact search.
+
+    Attributes:
+        rows: (q,) int64, the queries.
+        found: (q, k) int64, their k nearest other photos.
+        precision: (q,) float64, precision@k.
+        average_precision: (q,) float64.
+        r_precision: (q,) float64.
+    """
+
+    rows: NDArray[np.int64]
+    found: NDArray[np.int64]
+    precision: NDArray[np.float64]
+    average_precision: NDArray[np.float64]
+    r_precision: NDArray[np.float64]
+
+    def means(self) -> dict[str, tuple[float, float, float]]:
+        """Return the mean of each measure with the ends of its 95 % interval."""
+        k = self.found.shape[1]
+        measures = {
+            f"precision@{k}": self.precision,
+            "mean average precision": self.average_precision,
+            "R-precision": self.r_precision,
+        }
+        return {name: (float(np.nanmean(values)), *bootstrap_interval(values)) for name, values in measures.items()}
+
+    def by_label(self, labels: Labels) -> list[tuple[str, int, float, float]]:
+        """Return label, queries, precision@k and mean average precision of each label, the worst first."""
+        table = []
+        for number, name in enumerate(labels.names):
+            own = labels.has[self.rows, number]
+            if own.any():
+                table.append(
+                    (name, int(own.sum()), float(self.precision[own].mean()), float(self.average_precision[own].mean()))
+                )
+        return sorted(table, key=lambda line: line[2])
+
+    def confusions(self, labels: Labels) -> list[tuple[str, str, float]]:
+        """Return label asked for, label found, and the part of results that this is; the most frequent first.
+
+        A result counts for each of its labels, unless it shares one with its query.
+        """
+        counts = np.zeros((len(labels.names), len(labels.names)))
+        for row, ids in zip(self.rows, self.found, strict=True):
+            wrong = ids[~(labels.has[ids] & labels.has[row]).any(axis=1)]
+            counts[labels.has[row]] += labels.has[wrong].sum(axis=0)
+        asked = labels.has[self.rows].sum(axis=0)[:, None] * self.found.shape[1]
+        parts = counts / np.maximum(asked, 1)
+        order = np.argsort(-parts, axis=None, kind="stable")[: np.count_nonzero(parts)]
+        pairs = np.column_stack(np.unravel_index(order, parts.shape))
+        return [(labels.names[a], labels.names[b], float(parts[a, b])) for a, b in pairs]
+
+    def worst(self, count: int) -> NDArray[np.int64]:
+        """Return the numbers of the queries with the lowest precision, and among these of the lowest average one."""
+        return np.lexsort((self.average_precision, self.precision))[:count]
+
+
+def answer_quality(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int = 10) -> AnswerQuality:
+    """Return how good the answers to photos of a gallery are, compared with all others exactly.
+
+    Args:
+        gallery: the photos; their vectors file must be there.
+        labels: of the photos; a result is relevant if it shares a label with the query.
+        rows: (q,) the photos that ask; each has a label that another photo has too.
+        k: how many results precision@k looks at.
+
+    Raises:
+        GalleryError: the vectors file is missing.
+    """
+    searchable = gallery.searchable_rows()
+    vectors = gallery.stored(searchable)
+    found, precision, averages, r_precisions = [], [], [], []
+    for block in _blocks(rows):
+        similar = gallery.stored(block) @ vectors.T
+        similar[searchable == block[:, None]] = -np.inf
+        ranked = searchable[np.argsort(-similar, axis=1, kind="stable")[:, :-1]]
+        relevant = np.take_along_axis(labels.relevant(block), ranked, 1)
+        found.append(ranked[:, :k])
+        precision.append(relevant[:, :k].mean(axis=1))
+        averages.append(average_precision(relevant))
+        r_precisions.append(r_precision(relevant))
+    return AnswerQuality(rows, *(np.concatenate(each) for each in (found, precision, averages, r_precisions)))
+
+
+def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), BLOCK):
+        yield rows[start : start + BLOCK]

@@ -1,0 +1,145 @@
+"""What was measured of a gallery, as Markdown and as plots."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.answer_quality import AnswerQuality
+from similar_images.evaluation import bootstrap_interval
+from similar_images.gallery import Gallery
+from similar_images.index_quality import OperatingPoint
+from similar_images.labels import Labels
+
+LINES = 20
+
+
+def table(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; floats get three digits."""
+    rows = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in line] for line in lines]
+    rule = ["---" if at == 0 else "---:" for at in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), rule, *rows]) + "\n"
+
+
+def interval(values: NDArray[np.float64]) -> str:
+    """Return a mean and its 95 % interval in words."""
+    low, high = bootstrap_interval(values)
+    return f"{np.nanmean(values):.3f} ({low:.3f} to {high:.3f})"
+
+
+def index_section(points: Sequence[OperatingPoint], target: float, best: OperatingPoint | None, queries: int) -> str:
+    """Return the section on the index: the settings that are not beaten by another, the current and the cheapest."""
+    ks = list(points[0].recall)
+    shown = [point for point in points if point.current or point is best or _unbeaten(point, points)]
+    lines = [
+        (
+            point.nprobe or "all",
+            point.rerank or "none",
+            *(point.recall[k] for k in ks),
+            f"{point.p50:.2f}",
+            f"{point.p99:.2f}",
+            ", ".join(word for word, true in (("current", point.current), ("cheapest", point is best)) if true),
+        )
+        for point in shown
+    ]
+    header = ["lists looked into", "re-ranked", *(f"recall@{k}" for k in ks), "ms (median)", "ms (p99)", ""]
+    reached = (
+        f"recall@10 of {target} is reached cheapest with nprobe {best.nprobe} and {best.rerank} re-ranked."
+        if best
+        else f"No setting reaches a recall@10 of {target}."
+    )
+    return f"## Index\n\n{queries:,} photos asked for their neighbours. {reached}\n\n{table(header, lines)}"
+
+
+def _unbeaten(point: OperatingPoint, points: Sequence[OperatingPoint]) -> bool:
+    k = min(10, *point.recall) if 10 not in point.recall else 10
+    return not any(other.p50 < point.p50 and other.recall[k] >= point.recall[k] for other in points)
+
+
+def answer_section(quality: AnswerQuality, labels: Labels) -> str:
+    """Return the section on the answers: means, labels from the worst on, and the most frequent confusions."""
+    k = quality.found.shape[1]
+    means = [(name, f"{mean:.3f}", f"{low:.3f} to {high:.3f}") for name, (mean, low, high) in quality.means().items()]
+    by_label, confusions = quality.by_label(labels), quality.confusions(labels)
+    return (
+        f"## Answers\n\n{len(quality.rows):,} photos with {len(labels.names):,} labels, each asking for the others.\n\n"
+        f"{table(['measure', 'mean', '95 % interval'], means)}\n"
+        f"The {min(LINES, len(by_label))} worst of {len(by_label)} labels:\n\n"
+        f"{table(['label', 'photos', f'precision@{k}', 'mean average precision'], by_label[:LINES])}\n"
+        f"What is most often found instead:\n\n{table(['asked for', 'found', 'part of results'], confusions[:LINES])}"
+    )
+
+
+def robustness_section(firsts: Mapping[str, NDArray[np.float64]]) -> str:
+    """Return the section on changed photos."""
+    lines = [(change, interval(values)) for change, values in firsts.items()]
+    count = len(next(iter(firsts.values())))
+    return f"## Robustness\n\n{count:,} photos, each changed, and how often the original comes first:\n\n" + table(
+        ["change", "original first (95 % interval)"], lines
+    )
+
+
+def duplicates_section(gallery: Gallery, found: Sequence[Sequence[int]], distance: float) -> str:
+    """Return the section on near-duplicates."""
+    lines = [(len(group), ", ".join(f"`{gallery.names[row]}`" for row in group[:4])) for group in found[:LINES]]
+    return (
+        f"## Near-duplicates\n\n{len(found):,} groups of photos nearer to each other than {distance:.4f}, "
+        f"{sum(map(len, found)):,} photos in all. They flatter every figure above.\n\n"
+        + (table(["photos", "names"], lines) if found else "")
+    )
+
+
+def plot_operating_points(points: Sequence[OperatingPoint], file: Path) -> None:
+    """Draw recall over time, a line for each number of re-ranked candidates."""
+    figure, axes = _figure()
+    for rerank in sorted({point.rerank for point in points}):
+        line = sorted((point for point in points if point.rerank == rerank), key=lambda point: point.nprobe)
+        label = f"{rerank} re-ranked" if rerank else "not re-ranked"
+        axes.plot([p.p50 for p in line], [_recall(p) for p in line], marker="o", markersize=3, label=label)
+    for point in points:
+        if point.current:
+            axes.plot(
+                point.p50, _recall(point), marker="*", markersize=15, color="black", label="current", linestyle=""
+            )
+    axes.set(xscale="log", xlabel="ms a query (median)", ylabel="recall@10")
+    axes.legend(fontsize=8)
+    _save(figure, file)
+
+
+def plot_labels(by_label: Sequence[tuple[str, int, float, float]], k: int, file: Path) -> None:
+    """Draw the precision of each label, the worst first."""
+    figure, axes = _figure(height=max(3, 0.17 * len(by_label)))
+    axes.barh([line[0] for line in by_label], [line[2] for line in by_label], height=0.7)
+    axes.set(xlim=(0, 1), xlabel=f"precision@{k}")
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", labelsize=6)
+    axes.margins(y=0.005)
+    _save(figure, file)
+
+
+def plot_robustness(firsts: Mapping[str, NDArray[np.float64]], file: Path) -> None:
+    """Draw how often each change leaves the original first, with its interval."""
+    figure, axes = _figure(height=3)
+    means = [float(values.mean()) for values in firsts.values()]
+    ends = np.array([bootstrap_interval(values) for values in firsts.values()]).T
+    axes.barh(list(firsts), means, xerr=np.abs(ends - means), capsize=3)
+    axes.set(xlim=(0, 1.02), xlabel="original first")
+    axes.invert_yaxis()
+    _save(figure, file)
+
+
+def _recall(point: OperatingPoint) -> float:
+    return point.recall.get(10, max(point.recall.values()))
+
+
+def _figure(height: float = 4) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure: Any, file: Path) -> None:
+    figure.savefig(file, dpi=120)

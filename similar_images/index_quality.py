@@ -1,0 +1,103 @@
+"""How well a gallery's index agrees with exact search, and how long it takes, by nprobe and re-ranking."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.evaluation import exact_neighbours, recall_at_k
+from similar_images.gallery import Gallery, GalleryError
+
+KS = (1, 10, 100)
+RERANKS = (0, 50, 100, 250, 500, 1000)
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What one setting of an index gives.
+
+    Attributes:
+        nprobe: how many lists are looked into, 0 for an index without lists.
+        rerank: how many candidates are compared exactly.
+        recall: by k, recall@k against exact search.
+        p50: median milliseconds a query.
+        p99: those of the slowest in a hundred.
+        current: whether this is what the index's card says.
+    """
+
+    nprobe: int
+    rerank: int
+    recall: dict[int, float]
+    p50: float
+    p99: float
+    current: bool
+
+
+def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[OperatingPoint]:
+    """Return what each setting gives, measured with photos of the gallery, which are not counted as found.
+
+    Args:
+        gallery: what to search; its vectors file must be there.
+        rows: (q,) the photos to search for.
+
+    Raises:
+        GalleryError: the vectors file is missing.
+    """
+    if gallery.vectors is None:
+        raise GalleryError("an index is compared with exact search in the vectors file, which is missing: put it back")
+    queries = gallery.stored(rows)
+    most = min(max(KS), len(gallery) - 1)
+    exact = _without_self(exact_neighbours(queries, gallery.vectors.chunks(), most + 1), rows, most)
+    return [_measure(gallery, rows, queries, exact, *setting) for setting in _settings(gallery)]
+
+
+def cheapest(points: Sequence[OperatingPoint], target_recall: float, k: int = 10) -> OperatingPoint | None:
+    """Return the quickest setting whose recall@k reaches a target, None where none does."""
+    good = [point for point in points if point.recall.get(k, 0) >= target_recall]
+    return min(good, key=lambda point: point.p50, default=None)
+
+
+def _settings(gallery: Gallery) -> list[tuple[int, int]]:
+    index = gallery.index
+    if index.exact:
+        return [(0, 0)]
+    nprobes = {2**power for power in range(20) if 2**power < index.nlist} | {
+        index.nlist,
+        min(index.nprobe, index.nlist),
+    }
+    reranks = {rerank for rerank in RERANKS if rerank <= len(gallery)} | {index.rerank}
+    return [(nprobe, rerank) for nprobe in sorted(nprobes) for rerank in sorted(reranks)]
+
+
+def _measure(
+    gallery: Gallery,
+    rows: NDArray[np.int64],
+    queries: NDArray[np.float32],
+    exact: NDArray[np.int64],
+    nprobe: int,
+    rerank: int,
+) -> OperatingPoint:
+    index, most = gallery.index, exact.shape[1]
+    found = np.full((len(rows), most + 1), -1, np.int64)
+    milliseconds = []
+    for number, query in enumerate(queries):
+        began = time.perf_counter()
+        _, ids = index.search(query, most + 1, max(nprobe, 1), gallery.vectors, rerank)
+        milliseconds.append((time.perf_counter() - began) * 1000)
+        found[number, : len(ids)] = ids
+    found = _without_self(found, rows, most)
+    recall = {k: recall_at_k(exact[:, :k], found[:, :k]) for k in KS if k <= most}
+    p50, p99 = np.percentile(milliseconds, [50, 99])
+    current = index.exact or (nprobe, rerank) == (min(index.nprobe, index.nlist), index.rerank)
+    return OperatingPoint(nprobe, rerank, recall, float(p50), float(p99), current)
+
+
+def _without_self(ids: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Return ids (q, most) without each query's own row."""
+    kept = np.full((len(ids), most), -1, np.int64)
+    for number, (found, row) in enumerate(zip(ids, rows, strict=True)):
+        others = found[found != row][:most]
+        kept[number, : len(others)] = others
+    return kept

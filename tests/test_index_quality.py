@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from similar_images._files import digest, write_card
+from similar_images.file_list import write_file_list
+from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.index_quality import OperatingPoint, cheapest, operating_points
+from similar_images.vectors import open_vectors
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
+    """3,000 seeded vectors in an index with lists and codes."""
+    path = tmp_path_factory.mktemp("listed") / "v.saved_predictions.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((3000, 32), np.float32))
+    write_file_list(path.with_name(path.name + ".txt"), [f"{row}.jpg" for row in range(3000)])
+    card = {"n": 3000, "d": 32, "digest": digest(path), "failures": [], "img_dir": "."}
+    write_card(path, card | {"file_list_digest": digest(path.with_name(path.name + ".txt"))})
+    build_index(open_vectors(path), path.with_name("v.faiss.index"), IndexSettings(nlist=16, pca=None))
+    return Gallery.open(path.with_name("v.faiss.index"))
+
+
+def test_operating_points_are_what_search_finds(listed: Gallery) -> None:
+    rows = np.arange(0, 3000, 100)
+    points = operating_points(listed, rows)
+    assert {point.nprobe for point in points} >= {1, 2, 4, 8, 16} and sum(point.current for point in points) == 1
+    everything = next(point for point in points if (point.nprobe, point.rerank) == (16, 1000))
+    assert everything.recall[1] >= 0.95 and everything.recall[10] >= 0.9
+    some = next(point for point in points if (point.nprobe, point.rerank) == (2, 100))
+    similar = listed.stored(rows) @ listed.stored(np.arange(3000)).T
+    similar[np.arange(len(rows)), rows] = -9
+    exact = np.argsort(-similar, axis=1)[:, :10]
+    found = [[hit.image_id for hit in listed.search(int(row), 11, nprobe=2, rerank=100)] for row in rows]
+    shared = [len(set(a) & (set(b) - {row})) / 10 for a, b, row in zip(exact, found, rows, strict=True)]
+    assert some.recall[10] == pytest.approx(np.mean(shared), abs=0.011)
+    for rerank in (0, 100, 1000):
+        recalls = [point.recall[10] for point in points if point.rerank == rerank]
+        assert recalls == sorted(recalls), "more lists find more"
+
+
+def test_exact_index_has_one_operating_point(gallery: Gallery) -> None:
+    (point,) = operating_points(gallery, np.arange(20))
+    assert point.current and point.recall[1] == point.recall[10] == 1
+
+
+def test_cheapest_is_the_quickest_that_reaches_the_target() -> None:
+    def at(recall: float, p50: float) -> OperatingPoint:
+        return OperatingPoint(1, 0, {10: recall}, p50, p50, False)
+
+    points = [at(0.5, 0.1), at(0.96, 0.9), at(0.99, 0.4), at(1.0, 2.0)]
+    assert cheapest(points, 0.95) is points[2] and cheapest(points, 1.0) is points[3]
+    assert cheapest(points[:1], 0.95) is None

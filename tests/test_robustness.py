@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from similar_images.gallery import Gallery
+from similar_images.robustness import CHANGES, robustness
+
+
+def test_changes_are_what_they_are_called() -> None:
+    image = Image.new("RGB", (100, 60), (100, 100, 100))
+    image.paste((200, 0, 0), (0, 0, 20, 60))
+    changed = {name: change(image) for name, change in CHANGES.items()}
+    assert changed["turned by 90 degrees"].size == (60, 100) and changed["half the size"].size == (50, 30)
+    assert changed["middle 70 %"].size == (70, 42) and changed["mirrored"].getpixel((99, 30)) == (200, 0, 0)
+    assert changed["30 % brighter"].getpixel((50, 30)) == (130, 130, 130)
+    assert changed["30 % darker"].getpixel((50, 30)) == (70, 70, 70)
+    assert changed["JPEG quality 30"].format == "JPEG" and changed["JPEG quality 30"].size == image.size
+
+
+def test_robustness_tells_for_each_photo_whether_it_comes_first(gallery: Gallery) -> None:
+    done: list[int] = []
+    firsts = robustness(gallery, np.array([0, 30, 60]), done.append)
+    assert list(firsts) == list(CHANGES) and done == [1, 2, 3]
+    half = gallery.photo_path(30)
+    with Image.open(half) as image:
+        hit = gallery.search(image.convert("RGB").resize((image.width // 2, image.height // 2)), 1)[0]
+    assert firsts["half the size"][1] == float(hit.image_id == 30)
+
+
+def test_photos_that_are_missing_are_left_out(gallery: Gallery, tmp_path: Path) -> None:
+    firsts = robustness(Gallery.open(gallery.path, img_dir=tmp_path), np.array([0, 1]))
+    assert all(values.shape == (0,) for values in firsts.values())
