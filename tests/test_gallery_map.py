@@ -11,7 +11,7 @@ from similar_images.gallery_map import coordinates, map_path, methods
 
 @pytest.fixture
 def copy(index_file: Path, tmp_path: Path) -> Gallery:
-    shutil.copytree(index_file.parent, tmp_path / "copy")
+    shutil.copytree(index_file.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index.*.npy*"))
     return Gallery.open(tmp_path / "copy" / index_file.name)
 
 
