@@ -1,6 +1,8 @@
 """The Faiss index of a gallery: squared L2 distances between L2-normalised vectors, row numbers as ids."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -99,7 +101,8 @@ class GalleryIndex:
         if params and isinstance(self._index, faiss.IndexPreTransform):
             params = faiss.SearchParametersPreTransform(index_params=params)
         try:
-            distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
+            with _one_thread():
+                distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
         except RuntimeError:
             if among is None:
                 raise
@@ -145,6 +148,19 @@ class GalleryIndex:
         distances = vectors.distances(query, ids)
         nearest = np.argsort(distances, kind="stable")[:k]
         return distances[nearest], ids[nearest]
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let Faiss use one thread: to wake others for a single query takes longer than they save."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def nprobe_for(nlist: int) -> int:
