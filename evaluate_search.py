@@ -9,11 +9,13 @@ from pathlib import Path
 import click
 import numpy as np
 
+from extract_image_vectors import encoding_bar
 from similar_images import evaluation_report as report
 from similar_images._files import write_card
 from similar_images.answer_quality import answer_quality
 from similar_images.contact_sheet import contact_sheet
 from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
+from similar_images.encoder_comparison import spec_of_words, try_encoder
 from similar_images.gallery import Gallery
 from similar_images.index_quality import cheapest, operating_points
 from similar_images.labels import labels_of
@@ -36,9 +38,12 @@ WORST = 12
 @click.option("--k", type=click.IntRange(min=1), default=10, help="Results that precision looks at.")
 @click.option("--target_recall", type=click.FloatRange(0, 1), default=0.95, help="Recall@10 to reach cheapest.")
 @click.option("--apply", is_flag=True, help="Make the setting that does so that of the index.")
+@click.option(
+    "--encoder", "encoders", multiple=True, metavar="NAME[:LAYER][=WEIGHTS]", help="Another to try; several times."
+)
 @click.option("--near", type=click.FloatRange(min=0), help="Distance of near-duplicates.  [default: by the gap]")
 @click.option("--robustness/--no-robustness", "changes", default=True, help="Whether to change and encode photos.")
-def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, near, changes):
+def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, encoders, near, changes):  # fmt: skip
     """Measure the gallery of INDEX and write a report: report.md, report.json, and pictures."""
     output = output_dir or index.with_name(index.name + ".evaluation")
     try:
@@ -50,6 +55,7 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, n
         for measure in (
             lambda: index_part(gallery, sample(rows, 200), target_recall, apply, output),
             lambda: answer_part(gallery, labels, queries, k, output),
+            lambda: encoders_part(gallery, encoders, labels, queries, k, output) if encoders else None,
             lambda: robustness_part(gallery, sample(rows, 200), output) if changes else None,
             lambda: duplicates_part(gallery, near),
         ):
@@ -94,8 +100,7 @@ def answer_part(gallery, source, queries, k, output):
         say("No two photos have a label in common: give --labels FILE to measure the answers.")
         return None
     say("Comparing the answers with the labels ...")
-    asking = np.intersect1d(labels.labelled(), gallery.searchable_rows())
-    quality = answer_quality(gallery, labels, sample(asking, queries), k)
+    quality = answer_quality(gallery, labels, asking(gallery, labels, queries), k)
     by_label = quality.by_label(labels)
     report.plot_labels(by_label, k, output / "labels.png")
     worst = [
@@ -106,6 +111,26 @@ def answer_part(gallery, source, queries, k, output):
     (output / "worst.png").write_bytes(contact_sheet(worst, columns=1 + min(5, k)))
     figures = {"answers": quality.means(), "labels": by_label, "confusions": quality.confusions(labels)[:100]}
     return report.answer_section(quality, labels), figures
+
+
+def asking(gallery, labels, queries):
+    """Return the rows of photos that ask: with a vector, and a label that another has too."""
+    return sample(np.intersect1d(labels.labelled(), gallery.searchable_rows()), queries)
+
+
+def encoders_part(gallery, encoders, source, queries, k, output):
+    """Encode the photos with other encoders and measure their answers; return section and figures."""
+    labels = labels_of(gallery.names, source)
+    if labels is None:
+        raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
+    figures = []
+    for words in encoders:
+        say(f"Trying {words} ...")
+        rows = asking(gallery, labels, queries)
+        figures.append(try_encoder(spec_of_words(words), gallery, labels, rows, k, output, encoding_bar))
+    report.plot_encoders(figures, output / "encoders.png")
+    found = [{"encoder": each.name, "d": each.d, "ms": each.milliseconds} | each.quality.means() for each in figures]
+    return report.encoders_section(figures), {"encoders": found}
 
 
 def robustness_part(gallery, rows, output):

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.answer_quality import AnswerQuality
+from similar_images.encoder_comparison import EncoderFigures
 from similar_images.evaluation import bootstrap_interval
 from similar_images.gallery import Gallery
 from similar_images.index_quality import OperatingPoint
@@ -81,6 +82,32 @@ def robustness_section(firsts: Mapping[str, NDArray[np.float64]]) -> str:
     )
 
 
+def encoders_section(figures: Sequence[EncoderFigures]) -> str:
+    """Return the section on encoders, the best first."""
+    k = figures[0].quality.found.shape[1]
+    lines = []
+    for each in sorted(figures, key=lambda each: -np.nanmean(each.quality.precision)):
+        means = [mean for mean, _, _ in each.quality.means().values()]
+        lines.append((each.name, *means, f"{each.milliseconds:.1f}", 4 * each.d))
+    header = ["encoder", f"precision@{k}", "mean average precision", "R-precision", "ms a photo", "bytes a photo"]
+    asked = f"{len(figures[0].quality.rows):,} photos, each asking for the others."
+    return f"## Encoders\n\n{asked}\n\n{table(header, lines)}"
+
+
+def plot_encoders(figures: Sequence[EncoderFigures], file: Path) -> None:
+    """Draw quality over time, a point with its interval for each encoder."""
+    figure, axes = _figure()
+    for each in figures:
+        mean = float(np.nanmean(each.quality.precision))
+        low, high = bootstrap_interval(each.quality.precision)
+        error = [[mean - low], [high - mean]]
+        axes.errorbar([each.milliseconds], [mean], yerr=error, fmt="o", capsize=3, label=each.name)
+    axes.set(xscale="log", xlabel="ms a photo", ylabel=f"precision@{figures[0].quality.found.shape[1]}")
+    axes.legend(fontsize=8)
+    _plain_numbers(axes)
+    _save(figure, file)
+
+
 def duplicates_section(gallery: Gallery, found: Sequence[Sequence[int]], distance: float) -> str:
     """Return the section on near-duplicates."""
     lines = [(len(group), ", ".join(f"`{gallery.names[row]}`" for row in group[:4])) for group in found[:LINES]]
@@ -105,6 +132,7 @@ def plot_operating_points(points: Sequence[OperatingPoint], file: Path) -> None:
             )
     axes.set(xscale="log", xlabel="ms a query (median)", ylabel="recall@10")
     axes.legend(fontsize=8)
+    _plain_numbers(axes)
     _save(figure, file)
 
 
@@ -139,6 +167,15 @@ def _figure(height: float = 4) -> tuple[Any, Any]:
 
     figure = Figure(figsize=(7, height), layout="constrained")
     return figure, figure.subplots()
+
+
+def _plain_numbers(axes: Any) -> None:
+    """Write 0.1, 0.2, 0.5, 1 below a logarithmic axis, instead of powers of ten."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _save(figure: Any, file: Path) -> None:

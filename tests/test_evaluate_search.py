@@ -14,16 +14,17 @@ def index(index_file: Path, tmp_path: Path) -> Path:
 
 
 def test_report_has_every_part(index: Path, tmp_path: Path, cache: Path) -> None:
-    done = run("evaluate_search.py", index, "-o", tmp_path / "report", "--k", 2, cwd=tmp_path)
+    encoders = ["--encoder", "mobilenet_v2=none"]
+    done = run("evaluate_search.py", index, "-o", tmp_path / "report", "--k", 2, *encoders, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report" / "report.md").read_text()
-    for heading in ("## Index", "## Answers", "## Robustness", "## Near-duplicates"):
+    for heading in ("## Index", "## Answers", "## Encoders", "## Robustness", "## Near-duplicates"):
         assert heading in text and heading in done.stdout
     figures = json.loads((tmp_path / "report" / "report.json").read_text())
     assert figures["index"][0]["recall"]["10"] == 1 and len(figures["labels"]) == 25
     low, mean, high = (figures["answers"]["precision@2"][at] for at in (1, 0, 2))
     assert 0 <= low <= mean <= high <= 1
-    for name in ("index", "labels", "worst", "robustness"):
+    for name in ("index", "labels", "worst", "encoders", "robustness"):
         assert Image.open(tmp_path / "report" / f"{name}.png").width > 500
 
 

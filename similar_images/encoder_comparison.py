@@ -1,0 +1,95 @@
+"""Encoders side by side on the photos of a gallery: quality, time and size."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.answer_quality import AnswerQuality, answer_quality
+from similar_images.conversion import remembered
+from similar_images.encoders import EncoderSpec, label, load_encoder
+from similar_images.extraction import extract, sample_photos
+from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.labels import Labels
+from similar_images.runtimes import Runtime, open_runtime
+from similar_images.vectors import open_vectors
+
+TIMED_PHOTOS = 64
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """What an encoder gives and takes.
+
+    Attributes:
+        name: what it is called, with layer, weights where they are untrained, runtime and precision.
+        d: length of its vectors, 4 * d bytes a photo.
+        milliseconds: a photo, in batches, with nothing to decode.
+        quality: its answers.
+    """
+
+    name: str
+    d: int
+    milliseconds: float
+    quality: AnswerQuality
+
+
+def spec_of_words(words: str) -> EncoderSpec:
+    """Return the encoder that NAME, NAME:LAYER, NAME=WEIGHTS or NAME:LAYER=WEIGHTS asks for."""
+    name, _, weights = words.partition("=")
+    name, _, layer = name.partition(":")
+    return EncoderSpec(name, layer or None, weights or "imagenet")
+
+
+def try_encoder(
+    spec: EncoderSpec,
+    gallery: Gallery,
+    labels: Labels,
+    rows: NDArray[np.int64],
+    k: int,
+    folder: Path,
+    progress: Progress,
+) -> EncoderFigures:
+    """Encode the photos of a gallery with another encoder, and measure its answers.
+
+    Args:
+        spec: the encoder.
+        gallery: its photos and their names are taken, not its vectors.
+        labels: of the photos.
+        rows: the photos that ask, see `answer_quality`; those that this encoder could not read are left out.
+        k: how many results precision@k looks at.
+        folder: where the encoder's vectors are kept, for the next time and to go on from when interrupted.
+        progress: called with the number of photos, gives what `extract` calls with those that are done.
+
+    Raises:
+        EncoderError, VectorsError: see `load_encoder` and `extract`.
+    """
+    encoder = remembered(spec) or load_encoder(spec)
+    sample = partial(sample_photos, gallery.names, gallery.img_dir, encoder)
+    runtime = open_runtime(encoder, photos=sample)
+    stem = f"{encoder.spec.name}-{encoder.spec.layer or 'pooled'}-{encoder.weights_digest[:8]}"
+    vectors, index = folder / f"{stem}.saved_predictions.npy", folder / f"{stem}.faiss.index"
+    with progress(len(gallery.names)) as update:
+        extract(gallery.names, gallery.img_dir, vectors, runtime, update=vectors.exists(), progress=update)
+    build_index(open_vectors(vectors), index, IndexSettings())
+    tried = Gallery.open(index)
+    quality = answer_quality(tried, labels, np.intersect1d(rows, tried.searchable_rows()), k)
+    name = f"{label(tried.card)}, {runtime.name} {runtime.precision}"
+    return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
+
+
+def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float:
+    """Return the milliseconds that a photo takes; the first batch, which readies the runtime, is not counted."""
+    batch = photos[: min(len(photos), runtime.batch_size)]
+    runtime.encode(batch)
+    began = time.perf_counter()
+    for _ in range(3):
+        runtime.encode(batch)
+    return (time.perf_counter() - began) * 1000 / 3 / len(batch)
