@@ -10,7 +10,7 @@ const FORMATS = [
 function render({ model, el }) {
   const code = make("pre", { tabIndex: 0, ariaLabel: "Python that repeats this search" });
   const copied = make("span", { role: "status" });
-  const failure = make("span", { className: "si-error", role: "alert" });
+  const failure = make("span", { className: "si-error", role: "alert", hidden: true });
   const copy = button("Copy", "", async () => {
     await navigator.clipboard.writeText(code.textContent);
     copied.textContent = " copied";
@@ -20,7 +20,7 @@ function render({ model, el }) {
   for (const [format, label, title] of FORMATS) {
     row.append(
       button(label, title, () => {
-        failure.textContent = "";
+        failure.hidden = true;
         model.send({ kind: "export", format });
       }),
     );
@@ -42,6 +42,7 @@ function render({ model, el }) {
     },
     failed({ sentence }) {
       failure.textContent = sentence;
+      failure.hidden = false;
     },
     visible({ visible }) {
       el.hidden = !visible;

@@ -1,5 +1,6 @@
 """Real servers of the notebook and the app, and a real Chromium page on them, for tests and the README's pictures."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -7,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +30,6 @@ def notebook_server(folder: Path, index: Path) -> Iterator[str]:
     """Serve a copy of the notebook, made in `folder`, that opens `index`; yield the server's address."""
     options = ["--no-browser", "--allow-root", "--port=0", "--ServerApp.port_retries=0", "--LabApp.news_url=None"]
     with _server([sys.executable, "-m", "jupyter", "lab", *options], folder, index, JUPYTER_TOKEN="token") as address:
-        urllib.request.urlopen(f"{address}/api?token=token", timeout=START_SECONDS).close()
         yield address
 
 
@@ -66,10 +65,12 @@ def _free_port() -> int:
 
 
 def _address(log: Path) -> str:
+    """Wait until the server has written its address, and listens there."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        if found := re.search(r"http://(?:127\.0\.0\.1|localhost):\d+", log.read_text()):
-            return found.group()
+        for host, port in re.findall(r"http://(127\.0\.0\.1|localhost):(\d+)", log.read_text()):
+            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
+                return f"http://{host}:{port}"
         time.sleep(0.2)
     raise RuntimeError(f"the server did not start:\n{log.read_text()}")
 

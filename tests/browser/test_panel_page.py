@@ -41,9 +41,9 @@ APPLICATIONS = {"notebook7": "notebooks", "jupyterlab": "lab/tree", "app": "app"
 
 
 @pytest.fixture(scope="module")
-def lists_index(index_file: Path) -> Path:
+def lists_index(index_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of the drawn pictures with lists to look into, which so small a gallery usually has not."""
-    path = index_file.with_name("lists.faiss.index")
+    path = tmp_path_factory.mktemp("lists") / "lists.faiss.index"
     vectors = open_vectors(index_file.with_name("photos.saved_predictions.npy"))
     build_index(vectors, path, IndexSettings(factory="IVF4,Flat"))
     return path

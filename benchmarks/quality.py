@@ -1,0 +1,117 @@
+#!/usr/bin/env python
+"""Compare ways from a photo to a vector by the answers they give: what docs/quality.md holds."""
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image, ImageOps
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from compare import machine, table
+
+from similar_images.encoder_comparison import spec_of_words
+from similar_images.encoders import load_encoder
+from similar_images.evaluation import average_precision, bootstrap_interval
+from similar_images.file_list import list_photos
+from similar_images.images import read_image
+from similar_images.labels import labels_of
+from similar_images.runtimes import open_runtime
+from similar_images.vectors import normalise
+
+K = 10
+BATCH = 32
+BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
+RESIZES = {
+    "squeezed, antialiased": lambda image, size: image.resize(size, BILINEAR),
+    "squeezed, nearest neighbour": lambda image, size: image.resize(size, NEAREST),
+    "middle square": lambda image, size: ImageOps.fit(image, size, BILINEAR),
+    "padded with grey": lambda image, size: ImageOps.pad(image, size, BILINEAR, color="grey"),
+}
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--encoder", default="vgg16", metavar="NAME[:LAYER][=WEIGHTS]", help="With trained weights.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Append the table to a file.")
+def main(photos, encoder, output):
+    """PHOTOS has one folder a label; each photo asks for the others, by exact search."""
+    names = list_photos(photos)
+    labels = labels_of(names, "folders")
+    runtime = open_runtime(load_encoder(spec_of_words(encoder)), precision="f32")
+    lines = []
+
+    def add(way, vectors):
+        precision, averages = answers(vectors, labels)
+        low, high = bootstrap_interval(precision)
+        lines.append([way, f"{precision.mean():.3f} ({low:.3f} to {high:.3f})", f"{np.nanmean(averages):.3f}"])
+        click.echo("  ".join(lines[-1]), err=True)
+
+    for way, resize in RESIZES.items():
+        vectors = encode(runtime, photos, names, resize)
+        add(way, vectors)
+        if len(lines) == 1:
+            plain = vectors
+    mirrored = encode(runtime, photos, names, lambda image, size: ImageOps.mirror(image.resize(size, BILINEAR)))
+    add("mean with the mirrored photo, for gallery and query", normalise(plain) + normalise(mirrored))
+    add("square roots (power normalisation)", np.sign(plain) * np.sqrt(np.abs(plain)))
+    for d in (256, 128):
+        add(f"centred and PCA-whitened to {d}", whitened(normalise(plain), d))
+        add(f"square roots, centred and reduced to {d}", reduced(normalise(np.sqrt(np.abs(plain))), d))
+    header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
+    asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
+    asked += f"{len(labels.names)} labels, {time.strftime('%Y-%m-%d')}, {machine()}."
+    text = f"{asked}\n\n{table(header, lines)}\n"
+    click.echo(text)
+    if output:
+        with open(output, "a", encoding="utf-8") as file:
+            file.write(f"\n{text}")
+
+
+def encode(runtime, photos, names, resize):
+    """Return the vectors (n, d) of photos that are brought to the encoder's size by `resize`."""
+
+    def pixels(name):
+        return np.array(resize(Image.fromarray(read_image(photos / name)), runtime.encoder.size))
+
+    with ThreadPoolExecutor() as pool:
+        read = pool.map(pixels, names)
+        batches = [[next(read) for _ in names[start : start + BATCH]] for start in range(0, len(names), BATCH)]
+    return np.concatenate([runtime.encode(np.stack(batch)) for batch in batches])
+
+
+def answers(vectors, labels):
+    """Return precision@10 and average precision (n,) of photos that each ask for the others."""
+    unit = normalise(vectors)
+    similar = unit @ unit.T
+    np.fill_diagonal(similar, -np.inf)
+    ranked = np.argsort(-similar, axis=1, kind="stable")[:, :-1]
+    relevant = np.take_along_axis(labels.relevant(np.arange(len(unit))), ranked, 1)
+    return relevant[:, :K].mean(axis=1), average_precision(relevant)
+
+
+def principal(vectors, d):
+    """Return centred vectors, their first d principal directions (d, D), and the standard deviation along these."""
+    centred = vectors - vectors.mean(axis=0)
+    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
+    return centred, directions[:d], lengths[:d] / np.sqrt(len(vectors))
+
+
+def whitened(vectors, d):
+    """Return vectors (n, d) whose components are uncorrelated and equally large."""
+    centred, directions, deviations = principal(vectors, d)
+    return centred @ directions.T / deviations
+
+
+def reduced(vectors, d):
+    """Return the first principal components (n, d)."""
+    centred, directions, _ = principal(vectors, d)
+    return centred @ directions.T
+
+
+if __name__ == "__main__":
+    main()
