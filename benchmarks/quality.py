@@ -61,6 +61,7 @@ def main(photos, encoder, output):
     add("square roots (power normalisation)", np.sign(plain) * np.sqrt(np.abs(plain)))
     for d in (256, 128):
         add(f"centred and PCA-whitened to {d}", whitened(normalise(plain), d))
+        add(f"centred and reduced to {d}", reduced(normalise(plain), d))
         add(f"square roots, centred and reduced to {d}", reduced(normalise(np.sqrt(np.abs(plain))), d))
     header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
