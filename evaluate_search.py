@@ -50,23 +50,25 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         gallery = Gallery.open(index, img_dir)
         output.mkdir(parents=True, exist_ok=True)
         began = time.perf_counter()
-        sections, figures = [f"# {index.name}\n\n{gallery!r}\n"], {"gallery": repr(gallery)}
+        sections, figures = [f"# {index.name}\n\n{gallery!r}"], {"gallery": repr(gallery)}
         rows = sample(gallery.searchable_rows(), queries)
+        known = labels_of(gallery.names, labels)
+        asking = sample(np.intersect1d(known.labelled(), gallery.searchable_rows()), queries) if known else None
         for measure in (
             lambda: index_part(gallery, sample(rows, 200), target_recall, apply, output),
-            lambda: answer_part(gallery, labels, queries, k, output),
-            lambda: encoders_part(gallery, encoders, labels, queries, k, output) if encoders else None,
+            lambda: answer_part(gallery, known, asking, k, output),
+            lambda: encoders_part(gallery, encoders, known, asking, k, output) if encoders else None,
             lambda: robustness_part(gallery, sample(rows, 200), output) if changes else None,
             lambda: duplicates_part(gallery, near),
         ):
             part = measure()
             if part:
                 section, found = part
-                click.echo(section)
+                click.echo(f"{section}\n")
                 sections.append(section)
                 figures |= found
         seconds = time.perf_counter() - began
-        (output / "report.md").write_text("\n".join(sections), encoding="utf-8")
+        (output / "report.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
         (output / "report.json").write_text(json.dumps(figures | {"seconds": seconds}, indent=2) + "\n")
     except KeyboardInterrupt:
         raise click.ClickException("stopped: no report was written") from None
@@ -89,18 +91,17 @@ def index_part(gallery, rows, target, apply, output):
     section = report.index_section(points, target, best, len(rows))
     if apply and best and best.nprobe:
         write_card(gallery.path, gallery.index.card | {"nprobe": best.nprobe, "rerank": best.rerank})
-        section += f"\nFrom now on the index is searched with nprobe {best.nprobe} and {best.rerank} re-ranked.\n"
+        section += f"\n\nFrom now on the index is searched with nprobe {best.nprobe} and {best.rerank} re-ranked."
     return section, {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
 
 
-def answer_part(gallery, source, queries, k, output):
+def answer_part(gallery, labels, asking, k, output):
     """Measure the answers, where photos have labels; return section and figures."""
-    labels = labels_of(gallery.names, source)
     if labels is None:
         say("No two photos have a label in common: give --labels FILE to measure the answers.")
         return None
     say("Comparing the answers with the labels ...")
-    quality = answer_quality(gallery, labels, asking(gallery, labels, queries), k)
+    quality = answer_quality(gallery.stored(np.arange(len(gallery.names))), labels, asking, k)
     by_label = quality.by_label(labels)
     report.plot_labels(by_label, k, output / "labels.png")
     worst = [
@@ -113,21 +114,14 @@ def answer_part(gallery, source, queries, k, output):
     return report.answer_section(quality, labels), figures
 
 
-def asking(gallery, labels, queries):
-    """Return the rows of photos that ask: with a vector, and a label that another has too."""
-    return sample(np.intersect1d(labels.labelled(), gallery.searchable_rows()), queries)
-
-
-def encoders_part(gallery, encoders, source, queries, k, output):
+def encoders_part(gallery, encoders, labels, asking, k, output):
     """Encode the photos with other encoders and measure their answers; return section and figures."""
-    labels = labels_of(gallery.names, source)
     if labels is None:
         raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
     figures = []
     for words in encoders:
         say(f"Trying {words} ...")
-        rows = asking(gallery, labels, queries)
-        figures.append(try_encoder(spec_of_words(words), gallery, labels, rows, k, output, encoding_bar))
+        figures.append(try_encoder(spec_of_words(words), gallery, labels, asking, k, output, encoding_bar))
     report.plot_encoders(figures, output / "encoders.png")
     found = [{"encoder": each.name, "d": each.d, "ms": each.milliseconds} | each.quality.means() for each in figures]
     return report.encoders_section(figures), {"encoders": found}

@@ -18,13 +18,14 @@ import click
 import numpy as np
 from simulation import write_simulated
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from similar_images.evaluation_report import table
+from similar_images.file_list import list_photos
+from similar_images.runtimes import processor_has_bf16
+from similar_images.samples import draw_samples
+
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
-from similar_images.file_list import list_photos  # noqa: E402 - the path comes first
-from similar_images.runtimes import processor_has_bf16  # noqa: E402
-from similar_images.samples import draw_samples  # noqa: E402
-
 VGG16_GFLOP = 30.9  # a photo, up to fc2: 15.47 billion multiplications and as many additions, less fc3
 
 
@@ -47,12 +48,6 @@ def in_turn(rounds, contenders):
     return {
         name: {key: statistics.median(run[key] for run in runs) for key in runs[0]} for name, runs in figures.items()
     }
-
-
-def table(head, rows):
-    """Return a Markdown table."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def extraction(images, names, folder, rounds):

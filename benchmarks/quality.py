@@ -12,11 +12,12 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from compare import machine, table
+from compare import machine
 
+from similar_images.answer_quality import answer_quality
 from similar_images.encoder_comparison import spec_of_words
 from similar_images.encoders import load_encoder
-from similar_images.evaluation import average_precision, bootstrap_interval
+from similar_images.evaluation_report import interval, table
 from similar_images.file_list import list_photos
 from similar_images.images import read_image
 from similar_images.labels import labels_of
@@ -46,9 +47,8 @@ def main(photos, encoder, output):
     lines = []
 
     def add(way, vectors):
-        precision, averages = answers(vectors, labels)
-        low, high = bootstrap_interval(precision)
-        lines.append([way, f"{precision.mean():.3f} ({low:.3f} to {high:.3f})", f"{np.nanmean(averages):.3f}"])
+        quality = answer_quality(normalise(vectors), labels, labels.labelled(), K)
+        lines.append([way, interval(quality.precision), f"{np.nanmean(quality.average_precision):.3f}"])
         click.echo("  ".join(lines[-1]), err=True)
 
     for way, resize in RESIZES.items():
@@ -83,16 +83,6 @@ def encode(runtime, photos, names, resize):
         read = pool.map(pixels, names)
         batches = [[next(read) for _ in names[start : start + BATCH]] for start in range(0, len(names), BATCH)]
     return np.concatenate([runtime.encode(np.stack(batch)) for batch in batches])
-
-
-def answers(vectors, labels):
-    """Return precision@10 and average precision (n,) of photos that each ask for the others."""
-    unit = normalise(vectors)
-    similar = unit @ unit.T
-    np.fill_diagonal(similar, -np.inf)
-    ranked = np.argsort(-similar, axis=1, kind="stable")[:, :-1]
-    relevant = np.take_along_axis(labels.relevant(np.arange(len(unit))), ranked, 1)
-    return relevant[:, :K].mean(axis=1), average_precision(relevant)
 
 
 def principal(vectors, d):

@@ -9,11 +9,12 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
+
+from jupyter_page import app_server, chromium, notebook_server, open_panel
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "browser")]
-
-from jupyter_page import app_server, chromium, notebook_server, open_panel  # noqa: E402 - the path comes first
-
 INDEX = ROOT / "demo" / "samples.faiss.index"
 QUERY = ROOT / "demo" / "samples" / "sailboat" / "03.jpg"
 

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.evaluation import average_precision, bootstrap_interval, r_precision
-from similar_images.gallery import Gallery
 from similar_images.labels import Labels
 
 BLOCK = 64
@@ -72,25 +71,21 @@ class AnswerQuality:
         return np.lexsort((self.average_precision, self.precision))[:count]
 
 
-def answer_quality(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int = 10) -> AnswerQuality:
-    """Return how good the answers to photos of a gallery are, compared with all others exactly.
+def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[np.int64], k: int = 10) -> AnswerQuality:
+    """Return how good the answers to photos are, each compared with all others exactly.
 
     Args:
-        gallery: the photos; their vectors file must be there.
+        vectors: (n, d) float32 of length 1; rows of zeros, photos without a vector, are not found.
         labels: of the photos; a result is relevant if it shares a label with the query.
         rows: (q,) the photos that ask; each has a label that another photo has too.
         k: how many results precision@k looks at.
-
-    Raises:
-        GalleryError: the vectors file is missing.
     """
-    searchable = gallery.searchable_rows()
-    vectors = gallery.stored(searchable)
+    searchable = vectors.any(axis=1)
     found, precision, averages, r_precisions = [], [], [], []
     for block in _blocks(rows):
-        similar = gallery.stored(block) @ vectors.T
-        similar[searchable == block[:, None]] = -np.inf
-        ranked = searchable[np.argsort(-similar, axis=1, kind="stable")[:, :-1]]
+        similar = np.where(searchable, vectors[block] @ vectors.T, -np.inf)
+        similar[np.arange(len(block)), block] = -np.inf
+        ranked = np.argsort(-similar, axis=1, kind="stable")[:, : searchable.sum() - 1]
         relevant = np.take_along_axis(labels.relevant(block), ranked, 1)
         found.append(ranked[:, :k])
         precision.append(relevant[:, :k].mean(axis=1))

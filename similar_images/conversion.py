@@ -78,7 +78,8 @@ def agreement(encoder: Encoder, precision: str) -> float | None:
     """Return the cosine to float32 that `keep_agreement` noted for a precision."""
     for folder in _folders(encoder):
         if card := read_card(_file(encoder, folder)):
-            return card["cosines"].get(precision)  # type: ignore[no-any-return]
+            cosine: float | None = card["cosines"].get(precision)
+            return cosine
     return None
 
 

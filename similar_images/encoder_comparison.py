@@ -15,10 +15,9 @@ from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder
 from similar_images.extraction import extract, sample_photos
 from similar_images.gallery import Gallery
-from similar_images.index_building import IndexSettings, build_index
 from similar_images.labels import Labels
 from similar_images.runtimes import Runtime, open_runtime
-from similar_images.vectors import open_vectors
+from similar_images.vectors import SUFFIX, normalise, open_vectors
 
 TIMED_PHOTOS = 64
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -75,13 +74,12 @@ def try_encoder(
     sample = partial(sample_photos, gallery.names, gallery.img_dir, encoder)
     runtime = open_runtime(encoder, photos=sample)
     stem = f"{encoder.spec.name}-{encoder.spec.layer or 'pooled'}-{encoder.weights_digest[:8]}"
-    vectors, index = folder / f"{stem}.saved_predictions.npy", folder / f"{stem}.faiss.index"
+    output = folder / f"{stem}{SUFFIX}"
     with progress(len(gallery.names)) as update:
-        extract(gallery.names, gallery.img_dir, vectors, runtime, update=vectors.exists(), progress=update)
-    build_index(open_vectors(vectors), index, IndexSettings())
-    tried = Gallery.open(index)
-    quality = answer_quality(tried, labels, np.intersect1d(rows, tried.searchable_rows()), k)
-    name = f"{label(tried.card)}, {runtime.name} {runtime.precision}"
+        extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
+    vectors = normalise(open_vectors(output).array)
+    quality = answer_quality(vectors, labels, rows[vectors[rows].any(axis=1)], k)
+    name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"
     return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
 
 

@@ -21,7 +21,7 @@ def table(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; floats get three digits."""
     rows = [[f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in line] for line in lines]
     rule = ["---" if at == 0 else "---:" for at in range(len(header))]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), rule, *rows]) + "\n"
+    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), rule, *rows])
 
 
 def interval(values: NDArray[np.float64]) -> str:
@@ -55,8 +55,7 @@ def index_section(points: Sequence[OperatingPoint], target: float, best: Operati
 
 
 def _unbeaten(point: OperatingPoint, points: Sequence[OperatingPoint]) -> bool:
-    k = min(10, *point.recall) if 10 not in point.recall else 10
-    return not any(other.p50 < point.p50 and other.recall[k] >= point.recall[k] for other in points)
+    return not any(other.p50 < point.p50 and _recall(other) >= _recall(point) for other in points)
 
 
 def answer_section(quality: AnswerQuality, labels: Labels) -> str:
@@ -66,9 +65,9 @@ def answer_section(quality: AnswerQuality, labels: Labels) -> str:
     by_label, confusions = quality.by_label(labels), quality.confusions(labels)
     return (
         f"## Answers\n\n{len(quality.rows):,} photos with {len(labels.names):,} labels, each asking for the others.\n\n"
-        f"{table(['measure', 'mean', '95 % interval'], means)}\n"
+        f"{table(['measure', 'mean', '95 % interval'], means)}\n\n"
         f"The {min(LINES, len(by_label))} worst of {len(by_label)} labels:\n\n"
-        f"{table(['label', 'photos', f'precision@{k}', 'mean average precision'], by_label[:LINES])}\n"
+        f"{table(['label', 'photos', f'precision@{k}', 'mean average precision'], by_label[:LINES])}\n\n"
         f"What is most often found instead:\n\n{table(['asked for', 'found', 'part of results'], confusions[:LINES])}"
     )
 
@@ -113,8 +112,8 @@ def duplicates_section(gallery: Gallery, found: Sequence[Sequence[int]], distanc
     lines = [(len(group), ", ".join(f"`{gallery.names[row]}`" for row in group[:4])) for group in found[:LINES]]
     return (
         f"## Near-duplicates\n\n{len(found):,} groups of photos nearer to each other than {distance:.4f}, "
-        f"{sum(map(len, found)):,} photos in all. They flatter every figure above.\n\n"
-        + (table(["photos", "names"], lines) if found else "")
+        f"{sum(map(len, found)):,} photos in all. They flatter every figure above."
+        + (f"\n\n{table(['photos', 'names'], lines)}" if found else "")
     )
 
 

@@ -233,8 +233,7 @@ class Gallery:
 
     def searchable_rows(self) -> NDArray[np.int64]:
         """Return the rows (n,) of all photos that have a vector."""
-        failed = [failure["row"] for failure in self.card["failures"]]
-        return np.setdiff1d(np.arange(len(self.names)), np.array(failed, np.int64))
+        return np.flatnonzero(self._with_vector())
 
     @cached_property
     def encoder(self) -> Encoder:
@@ -290,9 +289,12 @@ class Gallery:
     def _searchable(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
         if among.shape != (len(self.names),) or among.dtype != np.bool_:
             raise GalleryError(f"among must be ({len(self.names)},) bool, not {among.shape} {among.dtype}")
-        with_vector = np.zeros(len(self.names), np.bool_)
-        with_vector[self.searchable_rows()] = True
-        return among & with_vector
+        return among & self._with_vector()
+
+    def _with_vector(self) -> NDArray[np.bool_]:
+        with_vector = np.ones(len(self.names), np.bool_)
+        with_vector[[failure["row"] for failure in self.card["failures"]]] = False
+        return with_vector
 
     def _with_direction(self, row: int) -> NDArray[np.float32]:
         assert self.vectors is not None

@@ -109,6 +109,8 @@ class GalleryIndex:
             return self._selected_from_all(query, k, among)  # an index that can't select, PQ say
         there = ids[0] >= 0
         if among is not None and there.sum() < min(k, np.count_nonzero(among)):  # they are far from the query
+            if nprobe < self.nlist:
+                return self.candidates(query, k, self.nlist, among)
             return self._selected_from_all(query, k, among)
         return distances[0][there], ids[0][there]
 

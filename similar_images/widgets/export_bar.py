@@ -13,15 +13,12 @@ class ExportBar(MessageView):
 
     def __init__(self, on_export: Callable[[str], None]) -> None:
         """Make the buttons, hidden until `show_buttons`; `on_export` is called with "csv", "json", "png" or "py"."""
-        super().__init__({"export": lambda content, _: telling(self._fail, on_export)(content["format"])})
+        super().__init__({"export": lambda content, _: telling(self.say_failure, on_export)(content["format"])})
         self.show_buttons(False)
 
     def show_buttons(self, visible: bool) -> None:
         """Show the buttons, or hide them while there is nothing to take along."""
         self.show({"kind": "visible", "visible": visible})
-
-    def _fail(self, sentence: str) -> None:
-        self.send({"kind": "failed", "sentence": sentence})
 
     def download(self, name: str, type_: str, data: bytes) -> None:
         """Let the page save a file."""

@@ -98,7 +98,7 @@ class MapView(ipw.VBox):
         self._marked = np.searchsorted(self.rows, [hit.image_id for hit in hits])
         self._distances = distances[self.rows]
         if self.scatter is not None:
-            self.scatter.data(self._points())
+            self._draw()
 
     def _draw(self) -> None:
         import jscatter

@@ -38,6 +38,10 @@ class MessageView(anywidget.AnyWidget):
         self._shown = content, list(buffers)
         self.send(*self._shown)
 
+    def say_failure(self, sentence: str) -> None:
+        """Show what went wrong with what the page asked for last."""
+        self.send({"kind": "failed", "sentence": sentence})
+
     def _received(self, _: object, content: Content, buffers: list[memoryview]) -> None:
         if content["kind"] != "ready":
             self._receivers[content["kind"]](content, [bytes(buffer) for buffer in buffers])

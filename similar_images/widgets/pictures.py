@@ -1,11 +1,13 @@
 """Photos as small JPEGs, or why there is none."""
 
+from collections.abc import Callable
+
 from similar_images.images import ImageReadError, Source, thumbnail
 
 
-def picture(photo: Source, side: int) -> tuple[bytes, str]:
-    """Return a thumbnail and "", or nothing and the reason why there is none."""
+def picture(photo: Source, side: int, read: Callable[..., bytes] = thumbnail) -> tuple[bytes, str]:
+    """Return what `read` makes of a photo and "", or nothing and the reason why there is none."""
     try:
-        return thumbnail(photo, side), ""
+        return read(photo, side), ""
     except ImageReadError as error:
         return b"", error.reason

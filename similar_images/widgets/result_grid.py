@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from pathlib import Path
 
 import traitlets
 
 from similar_images.explanation import explain, spotlights
 from similar_images.gallery import Gallery, Hit
-from similar_images.images import ImageReadError, image_size, source_name, thumbnail
+from similar_images.images import image_size, source_name, thumbnail
 from similar_images.question import Example
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import Content, MessageView, module
@@ -17,7 +16,7 @@ from similar_images.widgets.pictures import picture
 
 TILE_SIDE = 240
 LARGE_SIDE = 900
-REMEMBERED_PICTURES = 1000
+_remembered = lru_cache(1000)(thumbnail)
 
 
 class ResultGrid(MessageView):
@@ -51,8 +50,8 @@ class ResultGrid(MessageView):
                 "mark": lambda content, _: on_mark(content["row"], content["relevant"]),
                 "more": lambda *_: on_more(),
                 "pictures": self._send_pictures,
-                "look": telling(self._fail, self._look),
-                "explain": telling(self._fail, self._explain),
+                "look": telling(self.say_failure, self._look),
+                "explain": telling(self.say_failure, self._explain),
             }
         )
         self._gallery = gallery
@@ -74,11 +73,8 @@ class ResultGrid(MessageView):
         ]
         self.show({"kind": "hits", "hits": facts, "relevant": list(relevant), "more": more})
 
-    def _fail(self, sentence: str) -> None:
-        self.send({"kind": "failed", "sentence": sentence})
-
     def _send_pictures(self, content: Content, _: object) -> None:
-        pictures = [_tile_picture(self._gallery.photo_path(row)) for row in content["rows"]]
+        pictures = [picture(self._gallery.photo_path(row), TILE_SIDE, _remembered) for row in content["rows"]]
         reasons = [reason for _, reason in pictures]
         self.send(
             {"kind": "pictures", "rows": content["rows"], "reasons": reasons}, [picture for picture, _ in pictures]
@@ -100,15 +96,3 @@ class ResultGrid(MessageView):
         photos = (self._example.part(), self._gallery.photo_path(content["row"]))
         heats = explain(self._gallery.runtime, *photos)
         self.send({"kind": "explained", "row": content["row"]}, spotlights(photos, heats, LARGE_SIDE))
-
-
-def _tile_picture(path: Path) -> tuple[bytes, str]:
-    try:
-        return _tile_jpeg(path), ""
-    except ImageReadError as error:
-        return b"", error.reason
-
-
-@lru_cache(REMEMBERED_PICTURES)
-def _tile_jpeg(path: Path) -> bytes:
-    return thumbnail(path, TILE_SIDE)

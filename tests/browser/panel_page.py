@@ -75,7 +75,7 @@ def tile(page: Page, name: str) -> Locator:
 def choose(page: Page, *files: Path | FilePayload) -> None:
     with page.expect_file_chooser() as chooser:
         press(page, "Upload a photo")
-    chooser.value.set_files(list(files))  # type: ignore[arg-type]
+    chooser.value.set_files(list(files))
 
 
 def upload(page: Page, name: str, content: bytes) -> None:

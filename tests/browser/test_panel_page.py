@@ -238,7 +238,7 @@ def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> N
 
 def frame(page: Page) -> Box:
     """Return the part of the photo that the page shows as marked."""
-    return tuple(  # type: ignore[return-value]
+    return tuple(
         page.locator(".si-frame").evaluate(
             """(frame) => {
                 const [inner, outer] = [frame, frame.parentElement].map((each) => each.getBoundingClientRect());
