@@ -1,6 +1,7 @@
 """Real servers of the notebook and the app, and a real Chromium page on them, for tests and the README's pictures."""
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -27,9 +28,18 @@ SETTLE_MS = 3_000
 
 @contextmanager
 def notebook_server(folder: Path, index: Path) -> Iterator[str]:
-    """Serve a copy of the notebook, made in `folder`, that opens `index`; yield the server's address."""
-    options = ["--no-browser", "--allow-root", "--port=0", "--ServerApp.port_retries=0", "--LabApp.news_url=None"]
-    with _server([sys.executable, "-m", "jupyter", "lab", *options], folder, index, JUPYTER_TOKEN="token") as address:
+    """Serve a copy of the notebook, made in `folder`, that opens `index`; yield the server's address.
+
+    The settings of whoever runs this are left aside, and so is the question whether JupyterLab may show its news, which
+    lies over the page.
+    """
+    settings = folder / ".jupyter"
+    (settings / "labconfig").mkdir(parents=True)
+    disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    (settings / "labconfig" / "page_config.json").write_text(json.dumps(disabled))
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += ["--port=0", "--ServerApp.port_retries=0"]
+    with _server(command, folder, index, JUPYTER_TOKEN="token", JUPYTER_CONFIG_DIR=str(settings)) as address:
         yield address
 
 
