@@ -8,7 +8,7 @@ RUN = $(VENV)/bin/python
 help: ## list what can be made
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1	/' | expand -t 18
 
-demo: $(VENV)/demo-installed ## build a sample gallery and open the notebook on it; IMAGES=~/Pictures takes your photos
+demo: $(VENV)/demo-installed ## build a sample gallery and open the notebook on it; IMAGES=~/Pictures takes your photos, ENCODER=vgg16 another encoder
 	$(RUN) run_demo.py
 
 app: $(VENV)/app-installed ## the same as an app without code, for browsers and phones; IMAGES= and VOILA_OPTIONS=--Voila.ip=0.0.0.0

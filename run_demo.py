@@ -20,8 +20,12 @@ from similar_images.runtimes import open_runtime
 from similar_images.samples import draw_samples
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
-from similar_images.weights import WeightsUnavailableError, weights_are_cached
+from similar_images.weights import weights_are_cached
 
+REASONS = {
+    "vgg16": "whose trained weights are at hand",
+    "compact": "whose trained weights come with the project; ENCODER=vgg16 fetches VGG16's (553 MB)",
+}
 VISITOR_SECONDS = 600  # without a sign of life, until a visitor's kernel ends
 
 
@@ -34,15 +38,21 @@ VISITOR_SECONDS = 600  # without a sign of life, until a visitor's kernel ends
     help="Folder of photos.  [default: drawn samples]",
 )
 @click.option(
+    "--encoder",
+    envvar="ENCODER",
+    metavar="NAME",
+    help="Encoder, with trained weights.  [default: vgg16 if its weights are at hand, else compact]",
+)
+@click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), default="demo", help="Where the gallery goes."
 )
 @click.option("--open/--no-open", "launch", default=True, help="Open the notebook afterwards.")
 @click.option("--app", is_flag=True, help="Serve the notebook as an app instead, without its code.")
-def main(images, folder, launch, app):  # fmt: skip
+def main(images, encoder, folder, launch, app):  # fmt: skip
     """Build a gallery if it isn't there yet, and open the notebook on it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        index = prepare(images or samples(folder), folder)
+        index = prepare(images or samples(folder), folder, encoder)
     except KeyboardInterrupt:
         raise click.ClickException("stopped: 'make demo' goes on from here") from None
     except (ValueError, OSError) as error:
@@ -73,15 +83,17 @@ def samples(folder):
     return photos
 
 
-def prepare(photos, folder):
+def prepare(photos, folder, encoder_name=None):
     """Return the index of a folder of photos, with vectors and index brought up to date."""
     vectors = folder / f"{photos.resolve().name or 'photos'}{VECTORS_SUFFIX}"
     index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
     names = list_photos(photos)
     card = card_of_same_photos(vectors, photos)
     known = read_names(vectors, card["n"], card["file_list_digest"]) if card else None
-    if names != known or not (card["trained"] or not weights_are_cached()):
-        encode(names, photos, vectors, card)
+    encoder = chosen_encoder(encoder_name)
+    same_encoder = card is not None and card["weights_digest"] == encoder.weights_digest
+    if names != known or not same_encoder:
+        encode(names, photos, vectors, encoder, update=same_encoder)
         index.unlink(missing_ok=True)
     if not index.exists():
         click.echo("Building the index ...")
@@ -96,17 +108,17 @@ def card_of_same_photos(vectors, photos):
     return card if same else None
 
 
-def encode(names, photos, vectors, card):
-    """Write the vectors, with trained weights where they can be had, and only of new photos where that will do."""
+def chosen_encoder(name):
+    """Return the encoder of a name; without one, VGG16 or the compact encoder, and say which and why."""
+    if name is None:
+        name = "vgg16" if weights_are_cached() else "compact"
+        click.echo(f"Encoder: {name}, {REASONS[name]}.")
+    return remembered(EncoderSpec(name)) or load_encoder(EncoderSpec(name))
+
+
+def encode(names, photos, vectors, encoder, update):
+    """Write the vectors, only of new photos where that will do."""
     check_request(names, photos, vectors, overwrite=True, update=False)
-    click.echo("Loading the encoder, VGG16 ...")
-    try:
-        encoder = remembered(EncoderSpec()) or load_encoder(EncoderSpec())
-    except WeightsUnavailableError as error:
-        click.echo(f"Going on UNTRAINED, so that matches are by colour and texture: {error}", err=True)
-        untrained = EncoderSpec(weights="none")
-        encoder = remembered(untrained) or load_encoder(untrained)
-    update = card is not None and card["weights_digest"] == encoder.weights_digest
     runtime = open_runtime(encoder, photos=partial(sample_photos, names, photos, encoder))
     with encoding_bar(len(names)) as update_bar:
         done = extract(names, photos, vectors, runtime, overwrite=True, update=update, progress=update_bar)

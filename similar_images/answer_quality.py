@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.evaluation import average_precision, bootstrap_interval, r_precision
+from similar_images.evaluation import average_precision, bootstrap_interval, n_s_score, r_precision
 from similar_images.labels import Labels
 
 BLOCK = 64
@@ -22,6 +22,7 @@ class AnswerQuality:
         precision: (q,) float64, precision@k.
         average_precision: (q,) float64.
         r_precision: (q,) float64.
+        n_s: (q,) float64, nan for queries whose label has not four photos.
     """
 
     rows: NDArray[np.int64]
@@ -29,15 +30,18 @@ class AnswerQuality:
     precision: NDArray[np.float64]
     average_precision: NDArray[np.float64]
     r_precision: NDArray[np.float64]
+    n_s: NDArray[np.float64]
 
     def means(self) -> dict[str, tuple[float, float, float]]:
-        """Return the mean of each measure with the ends of its 95 % interval."""
+        """Return the mean of each measure with the ends of its 95 % interval; the N-S score only of fours."""
         k = self.found.shape[1]
         measures = {
             f"precision@{k}": self.precision,
             "mean average precision": self.average_precision,
             "R-precision": self.r_precision,
         }
+        if not np.isnan(self.n_s).any():
+            measures["N-S score"] = self.n_s
         return {name: (float(np.nanmean(values)), *bootstrap_interval(values)) for name, values in measures.items()}
 
     def by_label(self, labels: Labels) -> list[tuple[str, int, float, float]]:
@@ -81,17 +85,16 @@ def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[n
         k: how many results precision@k looks at.
     """
     searchable = vectors.any(axis=1)
-    found, precision, averages, r_precisions = [], [], [], []
+    found, measures = [], []
     for block in _blocks(rows):
         similar = np.where(searchable, vectors[block] @ vectors.T, -np.inf)
         similar[np.arange(len(block)), block] = -np.inf
         ranked = np.argsort(-similar, axis=1, kind="stable")[:, : searchable.sum() - 1]
         relevant = np.take_along_axis(labels.relevant(block), ranked, 1)
         found.append(ranked[:, :k])
-        precision.append(relevant[:, :k].mean(axis=1))
-        averages.append(average_precision(relevant))
-        r_precisions.append(r_precision(relevant))
-    return AnswerQuality(rows, *(np.concatenate(each) for each in (found, precision, averages, r_precisions)))
+        precision = relevant[:, :k].mean(axis=1)
+        measures.append((precision, average_precision(relevant), r_precision(relevant), n_s_score(relevant)))
+    return AnswerQuality(rows, np.concatenate(found), *map(np.concatenate, zip(*measures, strict=True)))
 
 
 def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from similar_images._files import Card, card_path, read_card, write_card
+from similar_images.compact import included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
 from similar_images.weights import EncoderError
@@ -61,11 +62,13 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     """Return an encoder that was converted before, without loading it; None where it has to be loaded.
 
     Only encoders with named weights can be known again without a look at their weights, and only while Keras, which
-    makes them, is the same.
+    makes them, is the same; of those that come with the project there is a digest.
     """
     if spec.model_file or not set(spec.weights.split("+")) <= set(NAMED_WEIGHTS):
         return None
-    asked = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
+    asked: Card = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
+    if "compact" in spec.name.split("+") and spec.weights != "none":
+        asked["weights_digest"] = included_digest()  # of a joined encoder it is another: that is loaded each time
     for found in sorted(cache_folder().glob("*.xml.json")):
         file = found.with_suffix("")
         card = read_card(file) if is_whole(file) else None

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from similar_images._files import Card, digest, from_card, read_card, relative_to_card, replacing, write_card
+from similar_images.compact import build_compact
 from similar_images.images import Pixels, Resize, Source, read_resized
 from similar_images.weights import EncoderError, build_network, import_keras, is_trained
 
@@ -33,11 +34,12 @@ class EncoderSpec:
     """Which encoder to make.
 
     Attributes:
-        name: a model of `keras.applications` in lower case ("vgg16", "resnet50", "efficientnet_b0"), or two of them
-            joined by "+": their L2-normalised vectors, concatenated. With `model_file`, the name to show.
+        name: "compact", whose weights come with the project, or a model of `keras.applications` in lower case ("vgg16",
+            "resnet50", "efficientnet_b0"), or two of these joined by "+": their L2-normalised vectors, concatenated.
+            With `model_file`, the name to show.
         layer: "fc2" or "fc1" of vgg16; None for its default, and for all others, which are global average pooled.
-        weights: "imagenet" (Keras' download), "none" (seeded, untrained), or a weights file that fits the model. Two
-            joined by "+" give each half of a joined encoder its own.
+        weights: "imagenet" (Keras' download; for "compact" what was distilled from such), "none" (seeded, untrained),
+            or a weights file that fits the model. Two joined by "+" give each half of a joined encoder its own.
         resize: how photos come to the model's size, see `images.resize`.
         model_file: a Keras model file from RGB pixels to a vector, loaded instead of building `name`.
     """
@@ -220,14 +222,15 @@ def _application(name: str) -> Any:
     usual = {known.lower(): known for known in functions}
     known = usual.get(name.lower().replace("_", "").replace("-", ""))
     if known is None:
-        raise EncoderError(
-            f"there is no encoder {name!r}: choose one of {', '.join(sorted(usual))}, or two joined by '+'"
-        )
+        choice = ", ".join(sorted([*usual, "compact"]))
+        raise EncoderError(f"there is no encoder {name!r}: choose one of {choice}, or two joined by '+'")
     return functions[known]
 
 
 def _build(name: str, layer: str | None, weights: str) -> Any:
-    """Return the graph from uint8 pixels to a vector for one model of `keras.applications`."""
+    """Return the graph from uint8 pixels to a vector for one encoder."""
+    if name == "compact":
+        return build_compact(weights)
     keras = import_keras()
     application = _application(name)
     side = SIDES.get(application.__name__, DEFAULT_SIDE)

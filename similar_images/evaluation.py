@@ -80,19 +80,18 @@ def r_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.where(counts, (relevant & among_first).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
-def n_s_score(groups: NDArray[np.int64], ranked: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many of the first four results of each query show its object, the query itself among them.
+def n_s_score(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return how many of an object's four photos are among the first four results, the query being one of both.
 
     Args:
-        groups: (n,) int64, the object that each photo shows; four photos of each is what the score is made for.
-        ranked: (n, k) int64 rows, the results of photo i in row i, nearest first, k at least 4.
+        relevant: (q, n) bool, which results show the query's object; results are all other photos, in their order.
 
     Returns:
-        (n,) int64, 0 to 4. Their mean is the score.
+        (q,) float64, 1 to 4; nan for a query whose object has not four photos. Their mean is the score.
 
     Source: Nister, Stewenius: Scalable Recognition with a Vocabulary Tree (2006).
     """
-    return np.asarray((groups[ranked[:, :4]] == groups[:, None]).sum(axis=1), np.int64)
+    return np.where(relevant.sum(axis=1) == 3, 1 + relevant[:, :3].sum(axis=1), np.nan)
 
 
 def bootstrap_interval(values: NDArray[np.floating], level: float = 0.95, draws: int = 1000) -> tuple[float, float]:

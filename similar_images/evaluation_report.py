@@ -83,12 +83,11 @@ def robustness_section(firsts: Mapping[str, NDArray[np.float64]]) -> str:
 
 def encoders_section(figures: Sequence[EncoderFigures]) -> str:
     """Return the section on encoders, the best first."""
-    k = figures[0].quality.found.shape[1]
     lines = []
     for each in sorted(figures, key=lambda each: -np.nanmean(each.quality.precision)):
         means = [mean for mean, _, _ in each.quality.means().values()]
         lines.append((each.name, *means, f"{each.milliseconds:.1f}", 4 * each.d))
-    header = ["encoder", f"precision@{k}", "mean average precision", "R-precision", "ms a photo", "bytes a photo"]
+    header = ["encoder", *figures[0].quality.means(), "ms a photo", "bytes a photo"]
     asked = f"{len(figures[0].quality.rows):,} photos, each asking for the others."
     return f"## Encoders\n\n{asked}\n\n{table(header, lines)}"
 

@@ -83,7 +83,7 @@ def build_network(application: Callable[..., Any], weights: str, **kind: Any) ->
     """
     if weights == "imagenet":
         return _with_imagenet(application, kind)
-    with _seeded():
+    with seeded():
         network = application(weights=None, **kind)
     if weights != "none":
         _load_weights(network, Path(weights), f"{application.__name__}({_arguments(kind)})")
@@ -91,7 +91,8 @@ def build_network(application: Callable[..., Any], weights: str, **kind: Any) ->
 
 
 @contextlib.contextmanager
-def _seeded() -> Iterator[None]:
+def seeded() -> Iterator[None]:
+    """Have Keras' initializers give the same weights each time."""
     state = random.getstate()
     random.seed(UNTRAINED_SEED)  # Keras' initializers draw their seeds from here
     try:

@@ -97,5 +97,5 @@ def run(*command: object, cwd: Path, **environment: str) -> subprocess.Completed
     words = [str(word) for word in command]
     if words[0].endswith(".py"):
         words = [sys.executable, str(ROOT / words[0]), *words[1:]]
-    settings = {key: value for key, value in os.environ.items() if key != "IMAGES"} | environment
+    settings = {key: value for key, value in os.environ.items() if key not in ("IMAGES", "ENCODER")} | environment
     return subprocess.run(words, cwd=cwd, env=settings, capture_output=True, text=True, timeout=600, check=False)

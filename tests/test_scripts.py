@@ -36,7 +36,7 @@ def test_help_names_every_option(script: str, tmp_path: Path) -> None:
         "--encoder --layer --weights --overwrite --update --strict --runtime --precision --workers",
         BUILD: "-i --input_vectors -o --output_filename -d --dimension -v --nlist --m --nbits --pca --factory "
         "--train_size --overwrite",
-        "run_demo.py": "--images --folder --no-open",
+        "run_demo.py": "--images --encoder --folder --no-open",
     }
     said = set(re.findall(r"--?[a-z_-]+", done.stdout))
     assert set(contract[script].split()) <= said
@@ -71,6 +71,7 @@ MISTAKES = [
     ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "x", "--overwrite"], 2, "'x' is not a valid"),
     ([BUILD, "-i", "some.saved_predictions.npy", "--factory", "IVF99,Flat", "--overwrite"], 1, "can't train IVF99"),
     (["run_demo.py", "--images", "missing", "--no-open"], 2, "there is no folder missing"),
+    (["run_demo.py", "--images", "photos", "--encoder", "vgg17", "--no-open"], 1, "there is no encoder 'vgg17'"),
 ]
 
 
@@ -131,11 +132,12 @@ def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> Non
     (work / "photos").rename(folder)
     done = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert done.returncode == 0, done.stderr
-    assert "Encoded 6 photos" in done.stdout and "Going on UNTRAINED" in done.stderr
+    assert "Encoder: compact, whose trained weights come with the project" in done.stdout
+    assert "Encoded 6 photos" in done.stdout and done.stderr == ""
     index = work / "out" / f"{folder.name}.faiss.index"
     built = index.stat().st_mtime_ns
     again = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
-    assert again.returncode == 0 and "Loading" not in again.stdout and index.stat().st_mtime_ns == built
+    assert again.returncode == 0 and "Encoded" not in again.stdout and index.stat().st_mtime_ns == built
     shutil.copy(folder / "car" / "00.jpg", folder / "new.jpg")
     more = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert "Encoded 1 photos" in more.stdout and index.stat().st_mtime_ns > built

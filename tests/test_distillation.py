@@ -1,0 +1,58 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from similar_images import distillation
+from similar_images.distillation import Progress, distil
+from similar_images.weights import import_keras, seeded
+
+KIND = {"steps": 30, "batch_size": 16, "learning_rate": 0.02, "seed": 0}
+
+
+@pytest.fixture(autouse=True)
+def frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distillation, "CHECKPOINT_STEPS", 10)
+
+
+def network() -> object:
+    """A small network with a stride of 4."""
+    keras = import_keras()
+    with seeded():
+        pixels = keras.Input((None, None, 3))
+        features = keras.layers.Conv2D(16, 3, 4, padding="same", activation="relu")(pixels)
+        return keras.Model(pixels, keras.layers.Conv2D(6, 1)(features))
+
+
+def crops(n: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures of coloured squares, and the colour at each place, centred, as what is to be learnt."""
+    colours = np.random.default_rng(0).integers(0, 256, (n, 7, 7, 3), np.uint8)
+    pixels = colours.repeat(4, axis=1).repeat(4, axis=2)
+    targets = np.concatenate([colours / 127.5 - 1, (colours / 127.5 - 1) ** 2 - 1 / 3], axis=-1)
+    return pixels, targets.astype(np.float16)
+
+
+def weights_after(progress: Iterator[Progress], trained: object) -> tuple[list[Progress], list[np.ndarray]]:
+    return list(progress), trained.get_weights()
+
+
+def test_network_comes_to_give_what_is_wanted(tmp_path: Path) -> None:
+    student = network()
+    progress = list(distil(student, *crops(), tmp_path, **KIND | {"steps": 200}))
+    assert [each.step for each in progress] == list(range(10, 201, 10))
+    assert progress[0].cosine < 0.5 and progress[-1].cosine > 0.9 and progress[-1].error < 0.5 * progress[0].error
+    pixels, targets = crops()
+    given = student.predict_on_batch(pixels / np.float32(127.5) - 1)
+    assert np.square(given - targets).mean() < 0.5 * np.square(targets.astype(np.float32)).mean()
+
+
+def test_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole, parts = network(), network()
+    progress, expected = weights_after(distil(whole, *crops(), tmp_path / "a", **KIND), whole)
+    assert next(distil(parts, *crops(), tmp_path / "b", **KIND)) == progress[0]
+    again = network()
+    rest, got = weights_after(distil(again, *crops(), tmp_path / "b", **KIND), again)
+    assert [each.step for each in rest] == [20, 30]
+    for one, two in zip(expected, got, strict=True):
+        assert np.allclose(one, two, atol=1e-5)

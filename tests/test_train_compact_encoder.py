@@ -1,0 +1,53 @@
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from conftest import ROOT, run
+
+from similar_images.encoders import EncoderSpec, load_encoder
+
+TRAIN = "train_compact_encoder.py"
+SMALL = ("--teacher", "compact", "--crops", "1024", "--steps", "4", "--batch_size", "8", "--hold_out", "2")
+
+
+def test_training_that_was_stopped_goes_on_to_weights_that_an_encoder_takes(photos: Path, tmp_path: Path) -> None:
+    command = [TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL]
+    training = tmp_path / "own.npz.training"
+    started = subprocess.Popen(
+        [sys.executable, str(ROOT / TRAIN), *command[1:]], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 300
+    while not (training / "components.npz").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    started.send_signal(signal.SIGINT)
+    assert "stopped: the same command goes on from here" in started.communicate()[1] and started.returncode == 1
+    assert not (tmp_path / "own.npz").exists()
+    known = (training / "components.npz").stat().st_mtime_ns
+
+    done = run(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (training / "components.npz").stat().st_mtime_ns == known
+    card = json.loads((tmp_path / "own.npz.json").read_text())
+    folders = {path.name for path in photos.iterdir() if path.is_dir()}
+    assert len(card["held_out"]) == 2 and set(card["held_out"]) < folders
+    assert card["photos"] == sum(1 for path in photos.glob("*/*") if path.parent.name not in card["held_out"])
+    assert 0 <= card["precision@10"] <= 1 and 0 <= card["teacher's precision@10"] <= 1
+    with open(training / "curve.csv", newline="") as curve:
+        assert [float(line[0]) for line in csv.reader(curve)] == [4]
+    encoder = load_encoder(EncoderSpec("compact", weights=str(tmp_path / "own.npz")))
+    vector = np.asarray(encoder.model.predict_on_batch(np.zeros((1, 112, 112, 3), np.uint8)))
+    assert vector.shape == (1, 256) and np.isfinite(vector).all()
+
+    other = run(*command, "--seed", "1", cwd=tmp_path)
+    assert other.returncode == 1 and "holds a training with other settings: remove it" in other.stderr
+
+
+def test_holding_out_every_folder_is_refused(photos: Path, tmp_path: Path) -> None:
+    done = run(TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL, "--hold_out", "999", cwd=tmp_path)
+    assert done.returncode == 1 and "--hold_out 999 leaves nothing to learn from" in done.stderr
+    assert not list(tmp_path.iterdir())

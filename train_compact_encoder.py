@@ -1,0 +1,142 @@
+#!/usr/bin/env python
+"""Train the compact encoder on your photos: a small network learns to see what a large encoder sees."""
+
+import csv
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import numpy as np
+
+from similar_images._files import read_card, write_card
+from similar_images.answer_quality import answer_quality
+from similar_images.compact import DIMENSION, PLACES, SIDE, compact_network, save_weights
+from similar_images.distillation import distil
+from similar_images.encoder_comparison import spec_of_words
+from similar_images.encoders import load_encoder
+from similar_images.file_list import list_photos
+from similar_images.filters import folder_of
+from similar_images.images import read_resized
+from similar_images.labels import Labels
+from similar_images.runtimes import open_runtime, processor_has_bf16
+from similar_images.training_crops import prepare_crops, read_crops
+from similar_images.vectors import normalise
+
+BATCH = 64
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.option(
+    "-d",
+    "--img_dir",
+    "img_dirs",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="Folder of photos to learn from; several times for several.",
+)
+@click.option(
+    "-o",
+    "--output_filename",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default="compact_encoder.npz",
+    help="Weights file to write, which the other scripts take with --encoder compact --weights FILE.",
+)
+@click.option("--teacher", default="mobilenet_v2", metavar="NAME[=WEIGHTS]", help="Encoder to learn from.")
+@click.option("--hold_out", type=click.IntRange(min=0), default=0, help="Folders, drawn by the seed, to test on only.")
+@click.option("--crops", type=click.IntRange(min=1), default=40_960, help="Random crops to prepare, 62 kB each.")
+@click.option("--steps", type=click.IntRange(min=1), default=4_000, help="Batches to learn from.")
+@click.option("--batch_size", type=click.IntRange(min=1), default=128, help="Crops a batch.")
+@click.option("--learning_rate", type=click.FloatRange(min=0, min_open=True), default=4e-3, help="The highest.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is random.")
+def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size, learning_rate, seed):
+    """Train the compact encoder by distillation: a weights file, and a card that says what it learnt from.
+
+    Crops, checkpoints and the curve lie in OUTPUT.training. Interrupted, the same command goes on where it stopped.
+    """
+    folder = output_filename.with_name(f"{output_filename.name}.training")
+    try:
+        labels, held = split(img_dirs, hold_out, seed)
+        learnt = [path for path, label in labels.items() if label not in held]
+        tested = {path: label for path, label in labels.items() if label in held}
+        runtime = open_runtime(load_encoder(spec_of_words(teacher)), "openvino", "f32")
+        settings = {
+            "teacher": runtime.encoder.spec.name, "teacher_digest": runtime.encoder.weights_digest,
+            "photos": len(learnt), "held_out": held, "crops": crops, "steps": steps, "batch_size": batch_size,
+            "learning_rate": learning_rate, "seed": seed,
+        }  # fmt: skip
+        begin(folder, settings)
+        click.echo(f"{len(learnt):,} photos to learn from, {len(tested):,} to test on.", err=True)
+        with bar("Crops", crops) as shown:
+            prepare_crops(learnt, runtime, folder, side=SIDE, places=PLACES, d=DIMENSION, count=crops, seed=seed,
+                          progress=shown.update)  # fmt: skip
+        network = compact_network("mixed_bfloat16" if processor_has_bf16() else "float32")
+        test_pixels = read_all(tested, (SIDE, SIDE))
+        with open(folder / "curve.csv", "a", newline="") as curve, bar("Steps", steps) as shown:
+            for progress in distil(network, *read_crops(folder, crops), folder / "checkpoints", steps=steps,
+                                   batch_size=batch_size, learning_rate=learning_rate, seed=seed):  # fmt: skip
+                csv.writer(curve).writerow([*progress, precision(seen_by(network), test_pixels, tested)])
+                curve.flush()
+                shown.update(progress.step - shown.pos)
+        save_weights(network, output_filename)
+        reached = {
+            "precision@10": precision(seen_by(network), test_pixels, tested),
+            "teacher's precision@10": precision(runtime.encode, read_all(tested, runtime.encoder.size), tested),
+        }
+        write_card(output_filename, settings | reached)
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped: the same command goes on from here") from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"{output_filename}: {reached}")
+
+
+def split(img_dirs, hold_out, seed):
+    """Return the label of each photo, which is its folder, and the labels that are held out."""
+    labels = {folder / name: folder_of(name) for folder in img_dirs for name in list_photos(folder)}
+    known = sorted(set(labels.values()))
+    if hold_out >= len(known):
+        raise ValueError(f"--hold_out {hold_out} leaves nothing to learn from: there are {len(known)} folders")
+    return labels, sorted(np.random.default_rng(seed).choice(known, hold_out, replace=False).tolist())
+
+
+def begin(folder, settings):
+    """Make the folder of a training, or see that what it holds is of the same settings."""
+    folder.mkdir(parents=True, exist_ok=True)
+    known = read_card(folder / "training")
+    if known and known != settings:
+        raise ValueError(f"{folder} holds a training with other settings: remove it, or give another --output_filename")
+    write_card(folder / "training", settings)
+
+
+def seen_by(network):
+    """Return the function from pixels (b, side, side, 3) uint8 to the network's vectors (b, d)."""
+    return lambda pixels: network.predict_on_batch(pixels.astype(np.float32) / 127.5 - 1).mean(axis=(1, 2))
+
+
+def read_all(paths, size):
+    """Return the pixels of photos, each (height, width, 3) uint8."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda path: read_resized(path, size), paths))
+
+
+def precision(encode, pixels, tested):
+    """Return the precision@10 of vectors of photos of labels that were held out; None without any."""
+    if not tested:
+        return None
+    vectors = np.concatenate(
+        [encode(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
+    )
+    names = sorted(set(tested.values()))
+    labels = Labels(names, np.array([[label == name for name in names] for label in tested.values()]))
+    return float(answer_quality(normalise(vectors), labels, labels.labelled()).precision.mean())
+
+
+def bar(what, length):
+    """Show on a terminal how far a part of the training has got."""
+    return click.progressbar(length=length, label=what, show_pos=True, file=sys.stderr, hidden=not sys.stderr.isatty())
+
+
+if __name__ == "__main__":
+    main()
