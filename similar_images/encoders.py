@@ -14,7 +14,7 @@ from typing import Any
 
 from similar_images._files import Card, digest, from_card, read_card, relative_to_card, replacing, write_card
 from similar_images.compact import build_compact
-from similar_images.images import Pixels, Resize, Source, read_resized
+from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
 from similar_images.weights import EncoderError, build_network, import_keras, is_trained
 
 VGG16_LAYERS = ("fc2", "fc1")
@@ -255,13 +255,15 @@ def _vgg16_layer(network: Any, layer: str | None) -> Any:
 
 def _join(models: list[Any]) -> Any:
     """Return one graph whose vector is the L2-normalised vectors of all models, concatenated."""
-    layers = import_keras().layers
+    layers, ops = import_keras().layers, import_keras().ops
     side = max(model.input_shape[1] for model in models)
     pixels = import_keras().Input((side, side, 3), dtype="uint8", name="pixels")
     halves = []
     for model in models:
-        smaller = model.input_shape[1] < side
-        fitted = layers.Resizing(*model.input_shape[1:3], antialias=True)(pixels) if smaller else pixels
+        fitted = pixels
+        if model.input_shape[1] < side:  # OpenVINO can't convert a resizing layer that is antialiased
+            shares = area_shares(side, model.input_shape[1])
+            fitted = ops.round(ops.einsum("ph,bhwc,qw->bpqc", shares, ops.cast(pixels, "float32"), shares))
         halves.append(layers.UnitNormalization()(model(fitted)))
     return import_keras().Model(pixels, layers.Concatenate()(halves))
 

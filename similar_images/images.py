@@ -141,6 +141,17 @@ def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> 
     return np.array(Image.fromarray(pixels).resize(size, RESAMPLING[rule]))
 
 
+def area_shares(old: int, new: int) -> NDArray[np.float32]:
+    """Return the matrix that averages a line of `old` values to `new` ones by the area that each of them covers.
+
+    Returns:
+        (new, old) float32 whose rows sum to 1; new values = matrix @ old values.
+    """
+    ends, begins = np.arange(1, new + 1)[:, None] / new, np.arange(new)[:, None] / new
+    overlaps = np.minimum(ends, np.arange(1, old + 1) / old) - np.maximum(begins, np.arange(old) / old)
+    return np.asarray(np.maximum(overlaps, 0) * new, np.float32)
+
+
 def cropped(source: Source, box: Box) -> Image.Image:
     """Return a part of a photo.
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from similar_images._files import replacing
-from similar_images.images import Pixels, Source, read_image
+from similar_images.images import Pixels, Source, area_shares, read_image
 from similar_images.openvino_runtime import OpenVINORuntime
 from similar_images.pca import principal_directions
 from similar_images.vectors import normalise
@@ -106,16 +106,9 @@ def _seen(teacher: OpenVINORuntime, crops: Pixels, places: int) -> Floats:
         vectors = np.concatenate([teacher.encode(batch) for batch in batches])
         return np.broadcast_to(vectors[:, None, None], (len(crops), places, places, vectors.shape[1]))
     seen = np.concatenate([teacher.regions(batch) for batch in batches])
-    shares = _shares(seen.shape[1], places)
+    shares = area_shares(seen.shape[1], places)
     averaged: Floats = np.einsum("ph,nhwc,qw->npqc", shares, seen, shares, optimize=True)
     return averaged
-
-
-def _shares(old: int, new: int) -> Floats:
-    """Return which part of each of `new` equal parts of a length each of `old` ones takes, (new, old)."""
-    ends, begins = np.arange(1, new + 1)[:, None] / new, np.arange(new)[:, None] / new
-    overlaps = np.minimum(ends, np.arange(1, old + 1) / old) - np.maximum(begins, np.arange(old) / old)
-    return np.asarray(np.maximum(overlaps, 0) * new, np.float32)
 
 
 def _averages_places(teacher: OpenVINORuntime, crops: Pixels) -> bool:

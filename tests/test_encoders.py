@@ -13,6 +13,7 @@ from similar_images.encoders import (
     load_or_save_encoder,
     spec_of_card,
 )  # fmt: skip
+from similar_images.runtimes import open_runtime
 from similar_images.tensorflow_runtime import TensorFlowRuntime
 from similar_images.weights import EncoderError
 
@@ -70,6 +71,16 @@ def test_joined_encoders_concatenate_unit_vectors() -> None:
     assert np.allclose(np.linalg.norm(vectors.reshape(2, 2, 1280), axis=2), 1, atol=1e-4)
     alone = TensorFlowRuntime(load_encoder(EncoderSpec("efficientnet_b1", weights="none"))).encode(batch(240))
     assert np.allclose(vectors[:, 1280:], alone / np.linalg.norm(alone, axis=1, keepdims=True), atol=1e-4)
+
+
+def test_joined_encoder_gives_the_smaller_one_averaged_pixels_with_either_runtime() -> None:
+    joined = load_encoder(EncoderSpec("compact+mobilenet_v2", weights="none"))
+    pixels = batch(112).repeat(2, axis=1).repeat(2, axis=2)  # every pixel four times: their mean is known
+    alone = TensorFlowRuntime(load_encoder(EncoderSpec("compact", weights="none"))).encode(batch(112))
+    for name in ("openvino", "tensorflow"):
+        vectors = open_runtime(joined, name, "f32").encode(pixels)
+        assert vectors.shape == (2, 256 + 1280)
+        assert np.allclose(vectors[:, :256], alone, atol=1e-4)
 
 
 @pytest.mark.parametrize(

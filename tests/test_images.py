@@ -10,7 +10,7 @@ from http_server import serve
 from PIL import Image
 
 from similar_images import images
-from similar_images.images import ImageReadError, download, read_image, resize, thumbnail
+from similar_images.images import ImageReadError, area_shares, download, read_image, resize, thumbnail
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -191,6 +191,13 @@ def test_resize_keras_equals_keras_load_img(photo: Path) -> None:
 
     published = np.array(keras.utils.load_img(photo, target_size=(30, 20)))
     assert np.array_equal(resize(read_image(photo), (20, 30), "keras"), published)
+
+
+def test_area_shares_average_and_keep_the_mean() -> None:
+    assert np.allclose(area_shares(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    assert np.allclose(area_shares(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
+    values = np.random.default_rng(0).random(8)
+    assert (area_shares(8, 7) @ values).mean() == pytest.approx(values.mean())
 
 
 def test_thumbnail_is_small_jpeg_in_proportion(photo: Path) -> None:

@@ -7,7 +7,7 @@ from similar_images import training_crops
 from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.openvino_runtime import OpenVINORuntime
 from similar_images.runtimes import open_runtime
-from similar_images.training_crops import _shares, prepare_crops, read_crops
+from similar_images.training_crops import prepare_crops, read_crops
 
 SIZES = {"side": 32, "places": 2, "d": 8, "seed": 0}
 
@@ -64,10 +64,3 @@ def test_targets_are_the_reduced_vector_of_an_encoder_that_does_not_average_plac
     prepare_crops(paths, teacher, tmp_path, count=16, **SIZES)
     targets = read_crops(tmp_path, 16)[1]
     assert np.array_equal(targets, np.broadcast_to(targets[:, :1, :1], targets.shape)) and targets.std() > 0
-
-
-def test_averaging_of_places_keeps_the_mean() -> None:
-    assert np.allclose(_shares(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    assert np.allclose(_shares(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
-    values = np.random.default_rng(0).random(8)
-    assert (_shares(8, 7) @ values).mean() == pytest.approx(values.mean())
