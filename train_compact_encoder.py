@@ -66,7 +66,7 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
             "photos": len(learnt), "held_out": held, "crops": crops, "steps": steps, "batch_size": batch_size,
             "learning_rate": learning_rate, "seed": seed,
         }  # fmt: skip
-        begin(folder, settings)
+        begin(output_filename, folder, settings)
         click.echo(f"{len(learnt):,} photos to learn from, {len(tested):,} to test on.", err=True)
         with bar("Crops", crops) as shown:
             prepare_crops(learnt, runtime, folder, side=SIDE, places=PLACES, d=DIMENSION, count=crops, seed=seed,
@@ -101,8 +101,10 @@ def split(img_dirs, hold_out, seed):
     return labels, sorted(np.random.default_rng(seed).choice(known, hold_out, replace=False).tolist())
 
 
-def begin(folder, settings):
+def begin(output_filename, folder, settings):
     """Make the folder of a training, or see that what it holds is of the same settings."""
+    if output_filename.exists() and not folder.exists():
+        raise ValueError(f"{output_filename} exists: keep it, and give another --output_filename")
     folder.mkdir(parents=True, exist_ok=True)
     known = read_card(folder / "training")
     if known and known != settings:
@@ -122,15 +124,14 @@ def read_all(paths, size):
 
 
 def precision(encode, pixels, tested):
-    """Return the precision@10 of vectors of photos of labels that were held out; None without any."""
-    if not tested:
-        return None
-    vectors = np.concatenate(
-        [encode(np.stack(pixels[start : start + BATCH])) for start in range(0, len(pixels), BATCH)]
-    )
+    """Return the precision@10 of vectors of photos of labels that were held out; None where no two share one."""
     names = sorted(set(tested.values()))
-    labels = Labels(names, np.array([[label == name for name in names] for label in tested.values()]))
-    return float(answer_quality(normalise(vectors), labels, labels.labelled()).precision.mean())
+    labels = Labels(names, np.array([[label == name for name in names] for label in tested.values()], bool, ndmin=2))
+    if not len(labels.labelled()):
+        return None
+    batches = [np.stack(pixels[start : start + BATCH]) for start in range(0, len(pixels), BATCH)]
+    vectors = normalise(np.concatenate([encode(batch) for batch in batches]))
+    return float(answer_quality(vectors, labels, labels.labelled()).precision.mean())
 
 
 def bar(what, length):

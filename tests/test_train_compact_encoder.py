@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from conftest import ROOT, run
 
 from similar_images.encoders import EncoderSpec, load_encoder
+from train_compact_encoder import precision
 
 TRAIN = "train_compact_encoder.py"
 SMALL = ("--teacher", "compact", "--crops", "1024", "--steps", "4", "--batch_size", "8", "--hold_out", "2")
@@ -45,6 +47,26 @@ def test_training_that_was_stopped_goes_on_to_weights_that_an_encoder_takes(phot
 
     other = run(*command, "--seed", "1", cwd=tmp_path)
     assert other.returncode == 1 and "holds a training with other settings: remove it" in other.stderr
+
+
+def test_weights_that_are_there_are_kept(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.npz").write_text("mine")
+    done = run(TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL, cwd=tmp_path)
+    assert done.returncode == 1 and "own.npz exists: keep it, and give another --output_filename" in done.stderr
+    assert (tmp_path / "own.npz").read_text() == "mine"
+
+
+def test_precision_is_that_of_the_labels_held_out() -> None:
+    vectors = {0: [1, 0], 1: [0.9, 0.1], 2: [0, 1], 3: [0.1, 0.9]}
+    pixels = [np.full((1, 1, 3), number, np.uint8) for number in vectors]
+
+    def encode(batch: np.ndarray) -> np.ndarray:
+        return np.array([vectors[int(photo.flat[0])] for photo in batch], np.float32)
+
+    together = dict(zip("abcd", ["x", "x", "y", "y"], strict=True))
+    assert precision(encode, pixels, together) == pytest.approx(1 / 3)  # one of the three others has the label
+    assert precision(encode, pixels, dict(zip("abcd", "wxyz", strict=True))) is None
+    assert precision(encode, [], {}) is None
 
 
 def test_holding_out_every_folder_is_refused(photos: Path, tmp_path: Path) -> None:
