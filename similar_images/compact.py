@@ -3,7 +3,6 @@
 How it was trained: docs/compact_encoder.md. Keras is imported inside functions: it takes seconds.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images._files import replacing
-from similar_images.weights import EncoderError, import_keras, seeded
+from similar_images.weights import EncoderError, digest_of_weights, import_keras, seeded
 
 INCLUDED_WEIGHTS = Path(__file__).with_name("compact_encoder.npz")
 SIDE = 112
@@ -71,10 +70,7 @@ def compact_network(dtype: str = "float32") -> Any:
 
 def included_digest() -> str:
     """Return the `Encoder.weights_digest` that the included weights have, without Keras."""
-    weights = hashlib.sha256()
-    for array in _arrays(INCLUDED_WEIGHTS):
-        weights.update(array.tobytes())
-    return weights.hexdigest()
+    return digest_of_weights(_arrays(INCLUDED_WEIGHTS))
 
 
 def save_weights(network: Any, path: Path) -> None:

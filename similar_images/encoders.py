@@ -4,7 +4,6 @@ An encoder is one Keras graph from (b, height, width, 3) uint8 RGB to (b, d) flo
 preprocessing wrong. TensorFlow and Keras are imported inside functions: they take seconds.
 """
 
-import hashlib
 import importlib
 import inspect
 import os
@@ -15,7 +14,7 @@ from typing import Any
 from similar_images._files import Card, digest, from_card, read_card, relative_to_card, replacing, write_card
 from similar_images.compact import build_compact
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
-from similar_images.weights import EncoderError, build_network, import_keras, is_trained
+from similar_images.weights import EncoderError, build_network, digest_of_weights, import_keras, is_trained
 
 VGG16_LAYERS = ("fc2", "fc1")
 NAMED_WEIGHTS = ("imagenet", "none")
@@ -211,10 +210,7 @@ def _encoder(spec: EncoderSpec, model: Any) -> Encoder:
 def _weights_digest(spec: EncoderSpec, model: Any) -> str:
     if spec.model_file and spec.weights == str(spec.model_file):  # its graph is not ours: it must be the same too
         return digest(spec.model_file)
-    weights = hashlib.sha256()
-    for variable in model.weights:
-        weights.update(variable.numpy().tobytes())
-    return weights.hexdigest()
+    return digest_of_weights(variable.numpy() for variable in model.weights)
 
 
 def _application(name: str) -> Any:

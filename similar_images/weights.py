@@ -4,6 +4,7 @@ TensorFlow and Keras are imported inside functions: they take seconds.
 """
 
 import contextlib
+import hashlib
 import io
 import os
 import random
@@ -11,7 +12,7 @@ import re
 import socket
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,14 @@ class EncoderError(ValueError):
 
 class WeightsUnavailableError(EncoderError):
     """Trained weights are neither in Keras' cache nor could they be downloaded."""
+
+
+def digest_of_weights(arrays: Iterable[np.ndarray]) -> str:
+    """Return the SHA-256 of a network's weights, in their order, in hexadecimal."""
+    whole = hashlib.sha256()
+    for array in arrays:
+        whole.update(array.tobytes())
+    return whole.hexdigest()
 
 
 def is_trained(weights: str) -> bool:
