@@ -20,10 +20,11 @@ from similar_images.filters import folder_of
 from similar_images.images import read_resized
 from similar_images.labels import Labels
 from similar_images.runtimes import open_runtime, processor_has_bf16
-from similar_images.training_crops import prepare_crops, read_crops
+from similar_images.training_crops import Level, prepare_crops, read_crops
 from similar_images.vectors import normalise
 
 BATCH = 64
+LEVELS = (Level(PLACES, DIMENSION), Level(2 * PLACES, 96), Level(4 * PLACES, 48))  # the network's stages, from the end
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -45,7 +46,7 @@ BATCH = 64
 )
 @click.option("--teacher", default="mobilenet_v2", metavar="NAME[=WEIGHTS]", help="Encoder to learn from.")
 @click.option("--hold_out", type=click.IntRange(min=0), default=0, help="Folders, drawn by the seed, to test on only.")
-@click.option("--crops", type=click.IntRange(min=1), default=40_960, help="Random crops to prepare, 62 kB each.")
+@click.option("--crops", type=click.IntRange(min=1), default=40_960, help="Random crops to prepare, 0.2 MB each.")
 @click.option("--steps", type=click.IntRange(min=1), default=4_000, help="Batches to learn from.")
 @click.option("--batch_size", type=click.IntRange(min=1), default=128, help="Crops a batch.")
 @click.option("--learning_rate", type=click.FloatRange(min=0, min_open=True), default=4e-3, help="The highest.")
@@ -69,7 +70,7 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
         begin(output_filename, folder, settings)
         click.echo(f"{len(learnt):,} photos to learn from, {len(tested):,} to test on.", err=True)
         with bar("Crops", crops) as shown:
-            prepare_crops(learnt, runtime, folder, side=SIDE, places=PLACES, d=DIMENSION, count=crops, seed=seed,
+            prepare_crops(learnt, runtime, folder, side=SIDE, levels=LEVELS, count=crops, seed=seed,
                           progress=shown.update)  # fmt: skip
         network = compact_network("mixed_bfloat16" if processor_has_bf16() else "float32")
         test_pixels = read_all(tested, (SIDE, SIDE))
@@ -95,7 +96,7 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
 def split(img_dirs, hold_out, seed):
     """Return the label of each photo, which is its folder, and the labels that are held out."""
     labels = {folder / name: folder_of(name) for folder in img_dirs for name in list_photos(folder)}
-    known = sorted(set(labels.values()))
+    known = sorted(set(labels.values()) - {""})
     if hold_out >= len(known):
         raise ValueError(f"--hold_out {hold_out} leaves nothing to learn from: there are {len(known)} folders")
     return labels, sorted(np.random.default_rng(seed).choice(known, hold_out, replace=False).tolist())
@@ -114,7 +115,7 @@ def begin(output_filename, folder, settings):
 
 def seen_by(network):
     """Return the function from pixels (b, side, side, 3) uint8 to the network's vectors (b, d)."""
-    return lambda pixels: network.predict_on_batch(pixels.astype(np.float32) / 127.5 - 1).mean(axis=(1, 2))
+    return lambda pixels: network.predict_on_batch(pixels.astype(np.float32) / 127.5 - 1)[0].mean(axis=(1, 2))
 
 
 def read_all(paths, size):

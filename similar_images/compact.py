@@ -34,13 +34,16 @@ def build_compact(weights: str) -> Any:
     if weights != "none":
         load_weights(network, INCLUDED_WEIGHTS if weights == "imagenet" else Path(weights))
     pixels = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="pixels")
-    places = network(keras.ops.cast(pixels, "float32") / 127.5 - 1)
+    places = network(keras.ops.cast(pixels, "float32") / 127.5 - 1)[0]
     mean = keras.layers.GlobalAveragePooling2D()(places)
     return keras.Model(pixels, keras.layers.UnitNormalization()(mean), name="compact")
 
 
 def compact_network(dtype: str = "float32") -> Any:
-    """Return the network from RGB (b, 112, 112, 3) of -1 to 1 to its 7 by 7 places (b, 7, 7, 256), seeded.
+    """Return the network from RGB (b, 112, 112, 3) of -1 to 1 to feature maps, seeded.
+
+    The first are its 7 by 7 places (b, 7, 7, 256); those of its stages before the last follow, from the end:
+    (b, 14, 14, 128) and (b, 28, 28, 64).
 
     Dense 3x3 convolutions, which processors run near their peak, unlike depthwise ones. It has no normalisation, which
     would take a third of the time of training: instead each residual block begins as the identity.
@@ -59,13 +62,15 @@ def compact_network(dtype: str = "float32") -> Any:
     with seeded():
         pixels = import_keras().Input((None, None, 3))
         features = convolution(STAGES[0][0] // 2, strides=2)(pixels)
+        ends = []
         for channels, blocks in STAGES:
             features = convolution(channels, strides=2)(features)
             for _ in range(blocks):
                 branch = convolution(channels)(features)
                 branch = convolution(channels, activation=None, kernel_initializer="zeros")(branch)
                 features = layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([features, branch]))
-        return import_keras().Model(pixels, layers.Conv2D(DIMENSION, 1)(features), name="compact_places")
+            ends.append(features)
+        return import_keras().Model(pixels, [layers.Conv2D(DIMENSION, 1)(features), *ends[-2::-1]], name="compact_maps")
 
 
 def included_digest() -> str:

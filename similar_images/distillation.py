@@ -1,6 +1,6 @@
 """Distillation: a small network learns to see in random crops of photos what a large one, its teacher, sees there."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.images import Pixels
-from similar_images.weights import import_keras
+from similar_images.weights import import_keras, seeded
 
 WARM_UP = 200
 WEIGHT_DECAY = 0.05
@@ -34,7 +34,7 @@ class Progress(NamedTuple):
 def distil(
     network: Any,
     pixels: Pixels,
-    targets: NDArray[np.float16],
+    targets: Sequence[NDArray[np.float16]],
     folder: Path,
     *,
     steps: int,
@@ -44,33 +44,36 @@ def distil(
 ) -> Iterator[Progress]:
     """Train a network to give what its teacher gives, and yield the progress every 100 steps.
 
-    The loss is the sum of three: one minus the cosine of the means over all places, the squared error at each place,
-    and the squared error of the similarities within the batch. In most steps the network sees only a window of each
-    crop.
+    The loss is a sum: one minus the cosine of the means over all places, the squared error at each place, and the
+    squared error of the similarities within the batch; and, so that the network comes to see as its teacher does and
+    not only to the same end, the squared error of what a linear map tells of the teacher's earlier layers from its own.
+    In most steps the network sees only a window of each crop.
 
     Args:
-        network: from (b, h, w, 3) of -1 to 1 to (b, h / stride, w / stride, d); modified.
+        network: from (b, h, w, 3) of -1 to 1 to feature maps, one for each target with its number of places; modified.
         pixels: (c, side, side, 3) uint8, the crops; not modified.
-        targets: (c, side / stride, side / stride, d), what the teacher gives for them; not modified.
+        targets: (c, places, places, d) each, what the teacher gives for them: first what the network is to give, then
+            earlier layers; not modified.
         folder: where a checkpoint is written with each progress, and read from, if there is one, to go on from.
         steps: how many batches to learn from, altogether.
         batch_size: crops a batch.
         learning_rate: the highest, after a warm-up; it falls to 0 along a cosine.
         seed: of the order of crops, of windows and of mirroring.
 
-    Source: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (2015); Park et al.: Relational
-        Knowledge Distillation (2019); Beyer et al.: Knowledge distillation: A good teacher is patient and consistent
-        (2022).
+    Source: Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (2015); Romero et al.: FitNets (2015),
+        for the earlier layers; Park et al.: Relational Knowledge Distillation (2019); Beyer et al.: Knowledge
+        distillation: A good teacher is patient and consistent (2022).
     """
     import tensorflow as tf
 
+    student = _with_hints(network, targets)
     optimizer = _muon(learning_rate, steps)
-    optimizer.build(network.trainable_variables)
-    checkpoint = tf.train.Checkpoint(network=network, optimizer=optimizer)
+    optimizer.build(student.trainable_variables)
+    checkpoint = tf.train.Checkpoint(student=student, optimizer=optimizer)
     manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=1)
     if manager.latest_checkpoint:
         checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
-    learn = _learn(network, optimizer, float(np.square(targets[:1024], dtype=np.float32).mean()))
+    learn = _learn(student, optimizer, [float(np.square(each[:1024], dtype=np.float32).mean()) for each in targets])
     errors = []
     for step in range(int(optimizer.iterations), steps):
         batch = _batch(pixels, targets, batch_size, step, steps, np.random.default_rng((seed, step)))
@@ -82,45 +85,63 @@ def distil(
             yield Progress(step + 1, 1 - float(distance), float(error))
 
 
+def _with_hints(network: Any, targets: Sequence[NDArray[np.float16]]) -> Any:
+    """Return the network with linear maps from its earlier layers to the teacher's."""
+    keras = import_keras()
+    result, *earlier = network.outputs
+    with seeded():
+        hints = [
+            keras.layers.Conv2D(target.shape[-1], 1)(features)
+            for features, target in zip(earlier, targets[1:], strict=True)
+        ]
+    return keras.Model(network.inputs[0], [result, *hints])
+
+
 def _batch(
     pixels: Pixels,
-    targets: NDArray[np.float16],
+    targets: Sequence[NDArray[np.float16]],
     batch_size: int,
     step: int,
     steps: int,
     random: np.random.Generator,
-) -> tuple[Pixels, NDArray[np.float32]]:
+) -> tuple[Pixels, list[NDArray[np.float32]]]:
     """Return a random batch, all crops through the same window, half of them mirrored."""
     rows = random.choice(len(pixels), batch_size, replace=batch_size > len(pixels))
-    places = targets.shape[1]
-    stride = pixels.shape[1] // places
+    places = targets[0].shape[1]
     window = min(WINDOW, places) if step < WINDOWS_UNTIL * steps else places
     top, left = random.integers(0, places - window + 1, 2)
-    down, across = slice(top, top + window), slice(left, left + window)
-    seen = pixels[rows, top * stride : (top + window) * stride, left * stride : (left + window) * stride]
-    wanted = targets[rows, down, across].astype(np.float32)
     mirrored = random.random(batch_size) < 0.5
-    seen[mirrored], wanted[mirrored] = seen[mirrored, :, ::-1], wanted[mirrored, :, ::-1]
-    return seen, wanted
+
+    def seen(maps: NDArray[Any]) -> NDArray[Any]:
+        scale = maps.shape[1] // places
+        down, across = slice(top * scale, (top + window) * scale), slice(left * scale, (left + window) * scale)
+        batch = maps[rows, down, across]
+        batch[mirrored] = batch[mirrored, :, ::-1]
+        return batch
+
+    return seen(pixels), [seen(target).astype(np.float32) for target in targets]
 
 
-def _learn(network: Any, optimizer: Any, variance: float) -> Any:
+def _learn(student: Any, optimizer: Any, variances: list[float]) -> Any:
     """Return the function that learns from a batch and returns the cosine distance and the error at places."""
     import tensorflow as tf
 
     def learn(pixels: Any, wanted: Any) -> Any:
         with tf.GradientTape() as tape:
-            given = network(tf.cast(pixels, tf.float32) / 127.5 - 1, training=True)
-            error = tf.reduce_mean(tf.square(given - wanted)) / variance
-            a, b = (tf.math.l2_normalize(tf.reduce_mean(each, (1, 2)), -1) for each in (given, wanted))
+            given = student(tf.cast(pixels, tf.float32) / 127.5 - 1, training=True)
+            errors = [
+                tf.reduce_mean(tf.square(tf.cast(one, tf.float32) - other)) / variance
+                for one, other, variance in zip(given, wanted, variances, strict=True)
+            ]
+            a, b = (tf.math.l2_normalize(tf.reduce_mean(each[0], (1, 2)), -1) for each in (given, wanted))
             distance = 1 - tf.reduce_mean(tf.reduce_sum(a * b, -1))
             alike, alike_wanted = (tf.matmul(each, each, transpose_b=True) for each in (a, b))
             similarities = tf.reduce_mean(tf.square(alike - alike_wanted))
-            loss = distance + error + similarities
+            loss = distance + similarities + tf.add_n(errors)
         optimizer.apply_gradients(
-            zip(tape.gradient(loss, network.trainable_variables), network.trainable_variables, strict=True)
+            zip(tape.gradient(loss, student.trainable_variables), student.trainable_variables, strict=True)
         )
-        return distance, error
+        return distance, errors[0]
 
     return tf.function(learn, reduce_retracing=True)
 

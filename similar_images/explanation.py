@@ -36,7 +36,7 @@ def explain(runtime: Runtime, query: Source, hit: Source) -> tuple[Floats, Float
     encoder: Encoder = runtime.encoder
     if not isinstance(runtime, OpenVINORuntime) or "+" in encoder.spec.name:
         raise EncoderError("only a single encoder that runs with OpenVINO can be explained")
-    seen = runtime.regions(np.stack([encoder.pixels(query), encoder.pixels(hit)]))
+    (seen,) = runtime.feature_maps(np.stack([encoder.pixels(query), encoder.pixels(hit)]))
     return heat_maps(seen[0], seen[1])
 
 

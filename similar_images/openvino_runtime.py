@@ -3,7 +3,6 @@
 import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -37,6 +36,7 @@ class OpenVINORuntime:
         self.encoder, self.precision = encoder, precision
         self._model, self._rest = model, rest
         self._compiled: dict[int, Any] = {}
+        self._compiled_parts: dict[tuple[int, ...], Any] = {}
 
     def encode(self, pixels: Pixels) -> Floats:
         """See `runtimes.Runtime`."""
@@ -56,27 +56,36 @@ class OpenVINORuntime:
             running.append((tag, request))
         yield from itertools.starmap(_finished, running)
 
-    def regions(self, pixels: Pixels) -> Floats:
-        """Return what the last layer that still has places sees there, (b, places down, places across, channels).
+    def feature_maps(self, pixels: Pixels, places: tuple[int, ...] = (2,)) -> list[Floats]:
+        """Return what the encoder sees at the places of a photo.
 
         Args:
             pixels: see `encode`.
+            places: how many places each way there must be at least.
+
+        Returns:
+            For each of `places` what the last layer with so many has to say, (b, places, places, channels); that layer
+            may have more places.
 
         Raises:
             EncoderError: there is no such layer.
         """
-        seen = np.array(self._up_to_the_last_places(pixels)[0])
-        return seen if seen.shape[1] == seen.shape[2] else np.moveaxis(seen, 1, 3)
+        seen = [np.array(maps) for maps in self._up_to(places)(pixels).values()]
+        return [maps if maps.shape[1] == maps.shape[2] else np.moveaxis(maps, 1, 3) for maps in seen]
 
-    @cached_property
-    def _up_to_the_last_places(self) -> Any:
-        import openvino
+    def _up_to(self, places: tuple[int, ...]) -> Any:
+        """Return the encoder up to the last layers that have so many places, compiled."""
+        if places not in self._compiled_parts:
+            import openvino
 
-        model = self._model.clone()
-        with_places = [output for node in model.get_ordered_ops() for output in node.outputs() if _has_places(output)]
-        if not with_places:
-            raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
-        return openvino.Core().compile_model(openvino.Model([with_places[-1]], model.get_parameters()), "CPU")
+            model = self._model.clone()
+            outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
+            wanted = [[output for output in outputs if _places(output) >= count] for count in places]
+            if not all(wanted):
+                raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
+            part = openvino.Model([layers[-1] for layers in wanted], model.get_parameters())
+            self._compiled_parts[places] = openvino.Core().compile_model(part, "CPU")
+        return self._compiled_parts[places]
 
     def _compile(self, batch_size: int) -> Any:
         if batch_size not in self._compiled:
@@ -90,13 +99,13 @@ class OpenVINORuntime:
         return self._compiled[batch_size]
 
 
-def _has_places(output: Any) -> bool:
-    """Tell whether an output is (any b, channels, places, places) or (any b, places, places, channels)."""
+def _places(output: Any) -> int:
+    """Return p of an output (any b, channels, p, p) or (any b, p, p, channels), 0 of any other."""
     shape = output.partial_shape
     if len(shape) != 4 or shape[0].is_static:
-        return False
+        return 0
     first, second, third = [int(side.get_length()) for side in list(shape)[1:]]
-    return first == second > 1 or second == third > 1
+    return second if second in (first, third) else 0
 
 
 def _finished(tag: Tag, request: Any) -> tuple[Tag, Floats]:

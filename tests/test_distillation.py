@@ -17,34 +17,45 @@ def frequent_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def network() -> object:
-    """A small network with a stride of 4."""
+    """A small network with a stride of 4, whose layer before the last is to learn from the teacher's too."""
     keras = import_keras()
     with seeded():
         pixels = keras.Input((None, None, 3))
-        features = keras.layers.Conv2D(16, 3, 4, padding="same", activation="relu")(pixels)
-        return keras.Model(pixels, keras.layers.Conv2D(6, 1)(features))
+        earlier = keras.layers.Conv2D(12, 3, 2, padding="same", activation="relu")(pixels)
+        features = keras.layers.Conv2D(16, 3, 2, padding="same", activation="relu")(earlier)
+        return keras.Model(pixels, [keras.layers.Conv2D(6, 1)(features), earlier])
 
 
-def crops(n: int = 64) -> tuple[np.ndarray, np.ndarray]:
+def crops(n: int = 64) -> tuple[np.ndarray, list[np.ndarray]]:
     """Pictures of coloured squares, and the colour at each place, centred, as what is to be learnt."""
     colours = np.random.default_rng(0).integers(0, 256, (n, 7, 7, 3), np.uint8)
     pixels = colours.repeat(4, axis=1).repeat(4, axis=2)
     targets = np.concatenate([colours / 127.5 - 1, (colours / 127.5 - 1) ** 2 - 1 / 3], axis=-1)
-    return pixels, targets.astype(np.float16)
+    earlier = targets[..., :3].repeat(2, axis=1).repeat(2, axis=2)
+    return pixels, [targets.astype(np.float16), earlier.astype(np.float16)]
 
 
 def weights_after(progress: Iterator[Progress], trained: object) -> tuple[list[Progress], list[np.ndarray]]:
     return list(progress), trained.get_weights()
 
 
+def unexplained(features: np.ndarray, wanted: np.ndarray) -> float:
+    """The part of what is wanted that no linear map tells from features."""
+    x = np.concatenate([features.reshape(-1, features.shape[-1]), np.ones((features[..., 0].size, 1))], axis=1)
+    y = wanted.reshape(-1, wanted.shape[-1]).astype(np.float64)
+    return float(np.square(y - x @ np.linalg.lstsq(x, y)[0]).sum() / np.square(y).sum())
+
+
 def test_network_comes_to_give_what_is_wanted(tmp_path: Path) -> None:
     student = network()
+    before = student.predict_on_batch(crops()[0] / np.float32(127.5) - 1)[1]
     progress = list(distil(student, *crops(), tmp_path, **KIND | {"steps": 200}))
     assert [each.step for each in progress] == list(range(10, 201, 10))
     assert progress[0].cosine < 0.5 and progress[-1].cosine > 0.9 and progress[-1].error < 0.5 * progress[0].error
     pixels, targets = crops()
-    given = student.predict_on_batch(pixels / np.float32(127.5) - 1)
-    assert np.square(given - targets).mean() < 0.5 * np.square(targets.astype(np.float32)).mean()
+    given, earlier = student.predict_on_batch(pixels / np.float32(127.5) - 1)
+    assert np.square(given - targets[0]).mean() < 0.5 * np.square(targets[0].astype(np.float32)).mean()
+    assert unexplained(earlier, targets[1]) < 0.2 < unexplained(before, targets[1])
 
 
 def test_stopped_training_goes_on_to_the_same_weights(tmp_path: Path) -> None:

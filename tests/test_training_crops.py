@@ -7,9 +7,9 @@ from similar_images import training_crops
 from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.openvino_runtime import OpenVINORuntime
 from similar_images.runtimes import open_runtime
-from similar_images.training_crops import prepare_crops, read_crops
+from similar_images.training_crops import Level, prepare_crops, read_crops
 
-SIZES = {"side": 32, "places": 2, "d": 8, "seed": 0}
+SIZES = {"side": 32, "levels": (Level(2, 8), Level(8, 5)), "seed": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -32,13 +32,30 @@ def paths(photos: Path) -> list[Path]:
 def test_crops_come_with_what_the_teacher_sees(paths: list[Path], teacher: OpenVINORuntime, tmp_path: Path) -> None:
     done: list[int] = []
     prepare_crops(paths, teacher, tmp_path, count=30, progress=done.append, **SIZES)
-    pixels, targets = read_crops(tmp_path, 30)
-    assert pixels.shape == (32, 32, 32, 3) and pixels.dtype == np.uint8 and targets.shape == (32, 2, 2, 8)
+    pixels, (targets, earlier) = read_crops(tmp_path, 30)
+    assert pixels.shape == (32, 32, 32, 3) and pixels.dtype == np.uint8
+    assert targets.shape == (32, 2, 2, 8) and earlier.shape == (32, 8, 8, 5)
     assert done == [16, 16] and len({crop.tobytes() for crop in pixels}) == 32
     with np.load(tmp_path / "components.npz") as components:
-        assert np.allclose(components["directions"] @ components["directions"].T, np.eye(8), atol=1e-4)
-    centre = np.abs(targets.astype(np.float32).mean(axis=(0, 1, 2)))
-    assert (centre < targets.astype(np.float32).std(axis=(0, 1, 2))).all()
+        for directions, d in zip(list(components.values())[1::2], (8, 5), strict=True):
+            assert np.allclose(directions @ directions.T, np.eye(d), atol=1e-4)
+    for maps in (targets.astype(np.float32), earlier.astype(np.float32)):
+        assert (np.abs(maps.mean(axis=(0, 1, 2))) < maps.std(axis=(0, 1, 2))).all()
+
+
+def test_targets_are_the_teachers_features_of_the_very_crop(
+    paths: list[Path], teacher: OpenVINORuntime, tmp_path: Path
+) -> None:
+    side = teacher.encoder.size[0]
+    prepare_crops(paths, teacher, tmp_path, side=side, levels=(Level(7, 200), Level(14, 64)), count=16, seed=0)
+    pixels, targets = read_crops(tmp_path, 16)
+    with np.load(tmp_path / "components.npz") as components:
+        last_mean, last, earlier_mean, earlier = components.values()
+    expected = teacher.feature_maps(pixels, (7, 14))
+    assert expected[0].shape == (16, 7, 7, 256) and expected[1].shape[1:3] == (14, 14)
+    assert np.allclose(targets[0], (expected[0] - last_mean) @ last.T, atol=0.05)
+    assert np.allclose(targets[1], (expected[1] - earlier_mean) @ earlier.T, atol=0.05)
+    assert targets[0].astype(np.float32).std() > 0.2
 
 
 def test_stopped_preparation_goes_on_with_the_same_crops(
@@ -53,14 +70,15 @@ def test_stopped_preparation_goes_on_with_the_same_crops(
     prepare_crops(paths, teacher, tmp_path / "a", count=48, **SIZES)
     assert (tmp_path / "a" / "crops-0000.npz").stat().st_mtime_ns == first
     prepare_crops(paths, teacher, tmp_path / "b", count=48, **SIZES)
-    for one, two in zip(read_crops(tmp_path / "a", 48), read_crops(tmp_path / "b", 48), strict=True):
+    (pixels, targets), (again, targets_again) = read_crops(tmp_path / "a", 48), read_crops(tmp_path / "b", 48)
+    for one, two in zip([pixels, *targets], [again, *targets_again], strict=True):
         assert np.array_equal(one, two)
 
 
 def test_targets_are_the_reduced_vector_of_an_encoder_that_does_not_average_places(
     paths: list[Path], teacher: OpenVINORuntime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(teacher, "regions", lambda pixels: np.zeros((len(pixels), 7, 7, 3), np.float32))
-    prepare_crops(paths, teacher, tmp_path, count=16, **SIZES)
-    targets = read_crops(tmp_path, 16)[1]
+    monkeypatch.setattr(teacher, "encode", lambda pixels: pixels.mean(axis=(1, 2)) / np.float32(255))
+    prepare_crops(paths, teacher, tmp_path, side=32, levels=(Level(2, 3), Level(8, 5)), count=16, seed=0)
+    targets = read_crops(tmp_path, 16)[1][0]
     assert np.array_equal(targets, np.broadcast_to(targets[:, :1, :1], targets.shape)) and targets.std() > 0
