@@ -38,8 +38,7 @@ SAME_OBJECT = ("turned by 90 degrees", "middle 70 %", "30 % darker")
 @click.command(context_settings={"show_default": True})
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--teacher", default="mobilenet_v2", metavar="NAME[=WEIGHTS]", help="The encoder that was learnt from.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Append the tables to a file.")
-def main(photos, teacher, output):
+def main(photos, teacher):
     """PHOTOS has one folder a label; those count that the card of the compact encoder's weights names as held out."""
     held = read_card(INCLUDED_WEIGHTS)["held_out"]
     names = [name for name in list_photos(photos) if folder_of(name) in held]
@@ -67,11 +66,7 @@ def main(photos, teacher, output):
     header = ["encoder", "numbers", "ms a photo", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/held_out.py {photos.name}`, {len(names):,} photos with {len(labels.names)} labels, "
     asked += f"{time.strftime('%Y-%m-%d')}, {machine()}."
-    text = f"{asked}\n\n{table(header, answers)}\n\n{table(['original found first', 'N-S', *CHANGES], firsts)}\n"
-    click.echo(text)
-    if output:
-        with open(output, "a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
+    click.echo(f"{asked}\n\n{table(header, answers)}\n\n{table(['original found first', 'N-S', *CHANGES], firsts)}")
 
 
 def encoder(spec):

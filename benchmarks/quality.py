@@ -38,8 +38,7 @@ RESIZES = {
 @click.command(context_settings={"show_default": True})
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--encoder", default="vgg16", metavar="NAME[:LAYER][=WEIGHTS]", help="With trained weights.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Append the table to a file.")
-def main(photos, encoder, output):
+def main(photos, encoder):
     """PHOTOS has one folder a label; each photo asks for the others, by exact search."""
     names = list_photos(photos)
     labels = labels_of(names, "folders")
@@ -66,11 +65,7 @@ def main(photos, encoder, output):
     header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
     asked += f"{len(labels.names)} labels, {time.strftime('%Y-%m-%d')}, {machine()}."
-    text = f"{asked}\n\n{table(header, lines)}\n"
-    click.echo(text)
-    if output:
-        with open(output, "a", encoding="utf-8") as file:
-            file.write(f"\n{text}")
+    click.echo(f"{asked}\n\n{table(header, lines)}")
 
 
 def encode(runtime, photos, names, resize):
