@@ -2,6 +2,8 @@
 """Train the compact encoder on your photos: a small network learns to see what a large encoder sees."""
 
 import csv
+import hashlib
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -64,8 +66,8 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
         runtime = open_runtime(load_encoder(spec_of_words(teacher)), "openvino", "f32")
         settings = {
             "teacher": runtime.encoder.spec.name, "teacher_digest": runtime.encoder.weights_digest,
-            "photos": len(learnt), "held_out": held, "crops": crops, "steps": steps, "batch_size": batch_size,
-            "learning_rate": learning_rate, "seed": seed,
+            "photos": len(learnt), "photos_digest": digest_of_photos(learnt, labels), "held_out": held,
+            "crops": crops, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
         }  # fmt: skip
         begin(output_filename, folder, settings)
         click.echo(f"{len(learnt):,} photos to learn from, {len(tested):,} to test on.", err=True)
@@ -100,6 +102,11 @@ def split(img_dirs, hold_out, seed):
     if hold_out >= len(known):
         raise ValueError(f"--hold_out {hold_out} leaves nothing to learn from: there are {len(known)} folders")
     return labels, sorted(np.random.default_rng(seed).choice(known, hold_out, replace=False).tolist())
+
+
+def digest_of_photos(paths, labels):
+    """Return what tells lists of photos apart, wherever their folders are."""
+    return hashlib.sha256(b"\n".join(os.fsencode(f"{labels[path]}/{path.name}") for path in paths)).hexdigest()
 
 
 def begin(output_filename, folder, settings):

@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,8 +46,13 @@ def test_training_that_was_stopped_goes_on_to_weights_that_an_encoder_takes(phot
     vector = np.asarray(encoder.model.predict_on_batch(np.zeros((1, 112, 112, 3), np.uint8)))
     assert vector.shape == (1, 256) and np.isfinite(vector).all()
 
-    other = run(*command, "--seed", "1", cwd=tmp_path)
-    assert other.returncode == 1 and "holds a training with other settings: remove it" in other.stderr
+    renamed = tmp_path / "renamed"
+    shutil.copytree(photos, renamed)
+    assert run(TRAIN, "-d", str(renamed), *command[3:], cwd=tmp_path).returncode == 0
+    (first := next(renamed.glob("*/*.jpg"))).rename(first.with_name("another.jpg"))
+    for other in (["-d", str(renamed), *command[3:]], [*command[1:], "--seed", "1"]):
+        refused = run(TRAIN, *other, cwd=tmp_path)
+        assert refused.returncode == 1 and "holds a training with other settings: remove it" in refused.stderr
 
 
 def test_weights_that_are_there_are_kept(photos: Path, tmp_path: Path) -> None:
