@@ -98,9 +98,10 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
 def split(img_dirs, hold_out, seed):
     """Return the label of each photo, which is its folder, and the labels that are held out."""
     labels = {folder / name: folder_of(name) for folder in img_dirs for name in list_photos(folder)}
-    known = sorted(set(labels.values()) - {""})
-    if hold_out >= len(known):
-        raise ValueError(f"--hold_out {hold_out} leaves nothing to learn from: there are {len(known)} folders")
+    folders = set(labels.values())
+    if hold_out >= len(folders):
+        raise ValueError(f"--hold_out {hold_out} leaves nothing to learn from: there are {len(folders)} folders")
+    known = sorted(folders - {""})
     return labels, sorted(np.random.default_rng(seed).choice(known, hold_out, replace=False).tolist())
 
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, run
 
 from similar_images.encoders import EncoderSpec, load_encoder
-from train_compact_encoder import precision
+from train_compact_encoder import precision, split
 
 TRAIN = "train_compact_encoder.py"
 SMALL = ("--teacher", "compact", "--crops", "1024", "--steps", "4", "--batch_size", "8", "--hold_out", "2")
@@ -79,3 +79,13 @@ def test_holding_out_every_folder_is_refused(photos: Path, tmp_path: Path) -> No
     done = run(TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL, "--hold_out", "999", cwd=tmp_path)
     assert done.returncode == 1 and "--hold_out 999 leaves nothing to learn from" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_photos_without_a_folder_are_always_learnt_from(photos: Path, tmp_path: Path) -> None:
+    for number, photo in enumerate(sorted(photos.glob("*/*.jpg"))[:3]):
+        shutil.copy(photo, tmp_path / f"{number}.jpg")
+    labels, held = split([tmp_path], 0, 0)
+    assert set(labels) == {tmp_path / f"{number}.jpg" for number in range(3)} and held == []
+    (tmp_path / "owls").mkdir()
+    shutil.copy(photo, tmp_path / "owls")
+    assert split([tmp_path], 1, 0)[1] == ["owls"]
