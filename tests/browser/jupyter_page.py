@@ -14,15 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "Similar image.ipynb"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera that shows a pattern
-START_SECONDS = 60
-PATIENCE_MS = 30_000
+START_SECONDS = 120
+PATIENCE_MS = 60_000  # a first photo loads the encoder, and a machine may be slow
 SETTLE_MS = 3_000
 
 
@@ -87,7 +87,8 @@ def _address(log: Path) -> str:
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Debian's Chromium."""
+    """Start Debian's Chromium, whose pages are waited for patiently."""
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser

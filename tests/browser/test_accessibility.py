@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from jupyter_page import app_server, open_panel
-from panel_page import SECONDS, pick_random, press
+from panel_page import pick_random, press
 from playwright.sync_api import Browser, Page, expect
 
 
@@ -40,7 +40,7 @@ def test_panel_has_no_serious_violation(browser: Browser, app: str, theme: str) 
     page.keyboard.press("Enter")
     expect(page.get_by_role("list", name="More like")).to_be_visible()
     press(page, "Map")
-    expect(page.locator(".similar-images canvas").first).to_be_visible(timeout=SECONDS)
+    expect(page.locator(".similar-images canvas").first).to_be_visible()
     assert serious(page) == []
     page.get_by_role("button", name=f"Look closer at {found[1]}").focus()
     page.keyboard.press("Enter")

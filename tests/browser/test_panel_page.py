@@ -5,15 +5,15 @@ import csv
 import io
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from http_server import serve
-from jupyter_page import NOTEBOOK, app_server, notebook_server, open_panel
+from jupyter_page import NOTEBOOK, PATIENCE_MS, app_server, notebook_server, open_panel
 from panel_page import (
-    SECONDS,
     alert,
     ask_for,
     asked,
@@ -353,7 +353,7 @@ def test_closer_look_shows_facts_neighbours_and_why(page: Page, gallery: Gallery
     picture = dialog.get_by_alt_text(found[3])
     plain = picture.get_attribute("src")
     press(page, "Why this?", how)
-    expect(dialog.get_by_text("An aid to explain a match")).to_be_visible(timeout=SECONDS)
+    expect(dialog.get_by_text("An aid to explain a match")).to_be_visible()
     assert picture.get_attribute("src") != plain
     press(page, "Why this?", how)
     expect(dialog.get_by_text("An aid to explain a match")).to_have_count(0)
@@ -520,21 +520,23 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
     pick_random(page)
     press(page, "Map")
     canvas = page.locator(".similar-images canvas").first
-    expect(canvas).to_be_visible(timeout=SECONDS)
+    expect(canvas).to_be_visible()
     canvas.scroll_into_view_if_needed()
     placed = coordinates(gallery).tolist()
     far = max(range(75), key=lambda row: placed[row][0])  # a photo at the edge, whose point stands alone
-    area = canvas.bounding_box()
-    assert area is not None
-    half = min(area["width"], area["height"]) / 2 / 1.08
-    x = area["x"] + area["width"] / 2 + placed[far][0] * half
-    y = area["y"] + area["height"] / 2 - placed[far][1] * half
     caption = page.locator(".si-photo figcaption")
-    page.wait_for_timeout(1000)
-    for offset in range(-3, 4):
-        page.mouse.move(x + offset / 2, y)
-        page.wait_for_timeout(60)
-    page.mouse.move(x, y)
+    deadline = time.monotonic() + PATIENCE_MS / 1000
+    while caption.text_content() != gallery.names[far] and time.monotonic() < deadline:  # until the points are drawn
+        area = canvas.bounding_box()
+        assert area is not None
+        half = min(area["width"], area["height"]) / 2 / 1.08
+        x = area["x"] + area["width"] / 2 + placed[far][0] * half
+        y = area["y"] + area["height"] / 2 - placed[far][1] * half
+        for offset in range(-3, 4):
+            page.mouse.move(x + offset / 2, y)
+            page.wait_for_timeout(60)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(250)
     expect(caption).to_have_text(gallery.names[far])
     with search(page):
         page.mouse.down()
@@ -563,13 +565,13 @@ def test_address_searches_and_a_failing_one_is_a_sentence(page: Page, photos: Pa
         assert found[0] == "sea/00.jpg"
         box.fill(f"{address}/missing.jpg")
         press(page, "Search")
-        expect(alert(page)).to_have_text(re.compile(r"/missing\.jpg: the server answered 404"), timeout=SECONDS)
+        expect(alert(page)).to_have_text(re.compile(r"/missing\.jpg: the server answered 404"))
     assert names(page) == found
 
 
 def test_bad_upload_is_a_sentence_and_the_panel_goes_on(page: Page) -> None:
     upload(page, "notes.jpg", b"no photo at all")
-    expect(alert(page)).to_have_text("notes.jpg: it is not a photo in a format that Pillow reads", timeout=SECONDS)
+    expect(alert(page)).to_have_text("notes.jpg: it is not a photo in a format that Pillow reads")
     assert len(pick_random(page)) == 12
     expect(alert(page)).to_have_count(0)
 
@@ -612,14 +614,9 @@ def test_saved_notebook_holds_no_photo(browser: Browser, notebooks: str, folder:
     page = browser.new_page(viewport={"width": 1280, "height": 1000})
     open_panel(page, notebooks, "notebooks")
     ask_for(page, "private.jpg", (photos / "face" / "01.jpg").read_bytes())
-    before = (folder / NOTEBOOK).stat().st_mtime_ns
-    page.locator(".jp-Notebook").click(position={"x": 5, "y": 5})
-    page.keyboard.press("Control+s")
-    for _ in range(50):
-        if (folder / NOTEBOOK).stat().st_mtime_ns != before:
-            break
-        page.wait_for_timeout(200)
-    assert (folder / NOTEBOOK).stat().st_mtime_ns != before, "the notebook was not saved"
+    page.get_by_role("menuitem", name="File", exact=True).click()
+    with page.expect_response(lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url):
+        page.locator('[role="menuitem"][data-command="docmanager:save"]').click()
     saved = (folder / NOTEBOOK).read_text()
     assert any(cell.get("outputs") for cell in json.loads(saved)["cells"])
     assert len(saved) < 100_000 and "base64" not in saved and "private.jpg" not in saved
