@@ -13,7 +13,15 @@ import numpy as np
 
 from similar_images._files import read_card, write_card
 from similar_images.answer_quality import answer_quality
-from similar_images.compact import DIMENSION, PLACES, SIDE, compact_network, save_weights
+from similar_images.compact import (
+    INCLUDED_WEIGHTS,
+    SIDE,
+    compact_encoder,
+    compact_network,
+    fit_reduction,
+    load_weights,
+    save_weights,
+)  # fmt: skip
 from similar_images.distillation import distil
 from similar_images.encoder_comparison import spec_of_words
 from similar_images.encoders import load_encoder
@@ -24,9 +32,11 @@ from similar_images.labels import Labels
 from similar_images.runtimes import open_runtime, processor_has_bf16
 from similar_images.training_crops import Level, prepare_crops, read_crops
 from similar_images.vectors import normalise
+from similar_images.weights import digest_of_weights
 
 BATCH = 64
-LEVELS = (Level(PLACES, DIMENSION), Level(2 * PLACES, 96), Level(4 * PLACES, 48))  # the network's stages, from the end
+LEVELS = (Level(7, 256), Level(14, 96), Level(28, 48))  # the network's stages, from the end
+FITTED = 2048  # crops that the reduction is fitted to
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -47,13 +57,14 @@ LEVELS = (Level(PLACES, DIMENSION), Level(2 * PLACES, 96), Level(4 * PLACES, 48)
     help="Weights file to write, which the other scripts take with --encoder compact --weights FILE.",
 )
 @click.option("--teacher", default="mobilenet_v2", metavar="NAME[=WEIGHTS]", help="Encoder to learn from.")
+@click.option("--weights", default="none", help="To start from: none, imagenet (which come with the project), a file.")
 @click.option("--hold_out", type=click.IntRange(min=0), default=0, help="Folders, drawn by the seed, to test on only.")
 @click.option("--crops", type=click.IntRange(min=1), default=40_960, help="Random crops to prepare, 0.2 MB each.")
 @click.option("--steps", type=click.IntRange(min=1), default=4_000, help="Batches to learn from.")
 @click.option("--batch_size", type=click.IntRange(min=1), default=128, help="Crops a batch.")
 @click.option("--learning_rate", type=click.FloatRange(min=0, min_open=True), default=4e-3, help="The highest.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Of all that is random.")
-def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size, learning_rate, seed):
+def main(img_dirs, output_filename, teacher, weights, hold_out, crops, steps, batch_size, learning_rate, seed):
     """Train the compact encoder by distillation: a weights file, and a card that says what it learnt from.
 
     Crops, checkpoints and the curve lie in OUTPUT.training. Interrupted, the same command goes on where it stopped.
@@ -64,8 +75,13 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
         learnt = [path for path, label in labels.items() if label not in held]
         tested = {path: label for path, label in labels.items() if label in held}
         runtime = open_runtime(load_encoder(spec_of_words(teacher)), "openvino", "f32")
+        network = compact_network("mixed_bfloat16" if processor_has_bf16() else "float32")
+        encoder = compact_encoder(network)
+        if weights != "none":
+            load_weights(encoder, INCLUDED_WEIGHTS if weights == "imagenet" else Path(weights))
         settings = {
             "teacher": runtime.encoder.spec.name, "teacher_digest": runtime.encoder.weights_digest,
+            "started_from": None if weights == "none" else digest_of_weights(encoder.get_weights()),
             "photos": len(learnt), "photos_digest": digest_of_photos(learnt, labels), "held_out": held,
             "crops": crops, "steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
         }  # fmt: skip
@@ -74,19 +90,24 @@ def main(img_dirs, output_filename, teacher, hold_out, crops, steps, batch_size,
         with bar("Crops", crops) as shown:
             prepare_crops(learnt, runtime, folder, side=SIDE, levels=LEVELS, count=crops, seed=seed,
                           progress=shown.update)  # fmt: skip
-        network = compact_network("mixed_bfloat16" if processor_has_bf16() else "float32")
+        pixels, targets = read_crops(folder, crops)
         test_pixels = read_all(tested, (SIDE, SIDE))
+
+        def precision_now():
+            fit_reduction(encoder, pixels[:FITTED])
+            return precision(encoder.predict_on_batch, test_pixels, tested)
+
         with open(folder / "curve.csv", "a", newline="") as curve, bar("Steps", steps) as shown:
-            for progress in distil(network, *read_crops(folder, crops), folder / "checkpoints", steps=steps,
+            for progress in distil(network, pixels, targets, folder / "checkpoints", steps=steps,
                                    batch_size=batch_size, learning_rate=learning_rate, seed=seed):  # fmt: skip
-                csv.writer(curve).writerow([*progress, precision(seen_by(network), test_pixels, tested)])
+                csv.writer(curve).writerow([*progress, precision_now()])
                 curve.flush()
                 shown.update(progress.step - shown.pos)
-        save_weights(network, output_filename)
         reached = {
-            "precision@10": precision(seen_by(network), test_pixels, tested),
+            "precision@10": precision_now(),
             "teacher's precision@10": precision(runtime.encode, read_all(tested, runtime.encoder.size), tested),
         }
+        save_weights(encoder, output_filename)
         write_card(output_filename, settings | reached)
     except KeyboardInterrupt:
         raise click.ClickException("stopped: the same command goes on from here") from None
@@ -119,11 +140,6 @@ def begin(output_filename, folder, settings):
     if known and known != settings:
         raise ValueError(f"{folder} holds a training with other settings: remove it, or give another --output_filename")
     write_card(folder / "training", settings)
-
-
-def seen_by(network):
-    """Return the function from pixels (b, side, side, 3) uint8 to the network's vectors (b, d)."""
-    return lambda pixels: network.predict_on_batch(pixels.astype(np.float32) / 127.5 - 1)[0].mean(axis=(1, 2))
 
 
 def read_all(paths, size):

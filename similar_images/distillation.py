@@ -22,7 +22,7 @@ class Progress(NamedTuple):
 
     Attributes:
         step: how many batches were learnt from.
-        cosine: mean cosine of the network's vectors to the teacher's, since the last progress.
+        cosine: mean cosine of the mapped means over places to the teacher's, since the last progress.
         error: mean squared error at the places since then, 1 for a network that knows nothing.
     """
 
@@ -42,18 +42,18 @@ def distil(
     learning_rate: float,
     seed: int,
 ) -> Iterator[Progress]:
-    """Train a network to give what its teacher gives, and yield the progress every 100 steps.
+    """Train a network until linear maps tell a teacher's features from its own, and yield the progress every 100 steps.
 
-    The loss is a sum: one minus the cosine of the means over all places, the squared error at each place, and the
-    squared error of the similarities within the batch; and, so that the network comes to see as its teacher does and
-    not only to the same end, the squared error of what a linear map tells of the teacher's earlier layers from its own.
-    In most steps the network sees only a window of each crop.
+    The loss is a sum: of the teacher's last layer, one minus the cosine of the means over all places, and the squared
+    error of the similarities within the batch; of that one and, so that the network comes to see as its teacher does
+    and not only to the same end, of earlier ones, the squared error at each place. The linear maps are forgotten. In
+    most steps the network sees only a window of each crop.
 
     Args:
         network: from (b, h, w, 3) of -1 to 1 to feature maps, one for each target with its number of places; modified.
         pixels: (c, side, side, 3) uint8, the crops; not modified.
-        targets: (c, places, places, d) each, what the teacher gives for them: first what the network is to give, then
-            earlier layers; not modified.
+        targets: (c, places, places, d) each, what the teacher gives for them: first its last layer, then earlier ones;
+            not modified.
         folder: where a checkpoint is written with each progress, and read from, if there is one, to go on from.
         steps: how many batches to learn from, altogether.
         batch_size: crops a batch.
@@ -66,7 +66,7 @@ def distil(
     """
     import tensorflow as tf
 
-    student = _with_hints(network, targets)
+    student = _with_maps(network, targets)
     optimizer = _muon(learning_rate, steps)
     optimizer.build(student.trainable_variables)
     checkpoint = tf.train.Checkpoint(student=student, optimizer=optimizer)
@@ -85,16 +85,15 @@ def distil(
             yield Progress(step + 1, 1 - float(distance), float(error))
 
 
-def _with_hints(network: Any, targets: Sequence[NDArray[np.float16]]) -> Any:
-    """Return the network with linear maps from its earlier layers to the teacher's."""
+def _with_maps(network: Any, targets: Sequence[NDArray[np.float16]]) -> Any:
+    """Return the network with linear maps from its features to the teacher's."""
     keras = import_keras()
-    result, *earlier = network.outputs
     with seeded():
-        hints = [
+        mapped = [
             keras.layers.Conv2D(target.shape[-1], 1)(features)
-            for features, target in zip(earlier, targets[1:], strict=True)
+            for features, target in zip(network.outputs, targets, strict=True)
         ]
-    return keras.Model(network.inputs[0], [result, *hints])
+    return keras.Model(network.inputs[0], mapped)
 
 
 def _batch(

@@ -43,7 +43,7 @@ def explain(runtime: Runtime, query: Source, hit: Source) -> tuple[Floats, Float
 def heat_maps(query: Floats, hit: Floats) -> tuple[Floats, Floats]:
     """Return what each region adds to the cosine of two photos' mean features.
 
-    For encoders that average their last convolutional layer, which are all but VGG16, that cosine is the similarity.
+    That cosine is the similarity for encoders that average their last convolutional layer: all but VGG16 and compact.
 
     Args:
         query: (h, w, c) float32, the features of the query's regions.

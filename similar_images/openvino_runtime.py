@@ -64,8 +64,8 @@ class OpenVINORuntime:
             places: how many places each way there must be at least.
 
         Returns:
-            For each of `places` what the last layer with so many has to say, (b, places, places, channels); that layer
-            may have more places.
+            For each of `places` the features of one layer, (b, p, p, channels): of the layers with so many places or
+            more it is one of those with the fewest, and of these the last.
 
         Raises:
             EncoderError: there is no such layer.
@@ -80,10 +80,10 @@ class OpenVINORuntime:
 
             model = self._model.clone()
             outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
-            wanted = [[output for output in outputs if _places(output) >= count] for count in places]
+            wanted = [[output for output in reversed(outputs) if _places(output) >= count] for count in places]
             if not all(wanted):
                 raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
-            part = openvino.Model([layers[-1] for layers in wanted], model.get_parameters())
+            part = openvino.Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
             self._compiled_parts[places] = openvino.Core().compile_model(part, "CPU")
         return self._compiled_parts[places]
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "weights": set(),
     "file_list": {"_files"},
     "vectors": {"_files", "file_list"},
-    "compact": {"_files", "weights"},
+    "compact": {"_files", "images", "weights"},
     "encoders": {"_files", "compact", "images", "weights"},
     "conversion": {"_files", "compact", "encoders", "images", "weights"},
     "openvino_runtime": {"encoders", "images", "weights"},

@@ -11,11 +11,25 @@ import numpy as np
 import pytest
 from conftest import ROOT, run
 
+from similar_images.compact import included_digest
 from similar_images.encoders import EncoderSpec, load_encoder
 from train_compact_encoder import precision, split
 
 TRAIN = "train_compact_encoder.py"
-SMALL = ("--teacher", "compact", "--crops", "1024", "--steps", "4", "--batch_size", "8", "--hold_out", "2")
+SMALL = (
+    "--teacher",
+    "compact",
+    "--weights",
+    "imagenet",
+    "--crops",
+    "1024",
+    "--steps",
+    "4",
+    "--batch_size",
+    "8",
+    "--hold_out",
+    "2",
+)
 
 
 def test_training_that_was_stopped_goes_on_to_weights_that_an_encoder_takes(photos: Path, tmp_path: Path) -> None:
@@ -39,6 +53,7 @@ def test_training_that_was_stopped_goes_on_to_weights_that_an_encoder_takes(phot
     folders = {path.name for path in photos.iterdir() if path.is_dir()}
     assert len(card["held_out"]) == 2 and set(card["held_out"]) < folders
     assert card["photos"] == sum(1 for path in photos.glob("*/*") if path.parent.name not in card["held_out"])
+    assert card["started_from"] == included_digest()
     assert 0 <= card["precision@10"] <= 1 and 0 <= card["teacher's precision@10"] <= 1
     with open(training / "curve.csv", newline="") as curve:
         assert [float(line[0]) for line in csv.reader(curve)] == [4]
@@ -60,6 +75,12 @@ def test_weights_that_are_there_are_kept(photos: Path, tmp_path: Path) -> None:
     done = run(TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL, cwd=tmp_path)
     assert done.returncode == 1 and "own.npz exists: keep it, and give another --output_filename" in done.stderr
     assert (tmp_path / "own.npz").read_text() == "mine"
+
+
+def test_wrong_weights_to_start_from_are_a_sentence(photos: Path, tmp_path: Path) -> None:
+    done = run(TRAIN, "-d", str(photos), "-o", "own.npz", *SMALL, "--weights", "missing.npz", cwd=tmp_path)
+    assert done.returncode == 1 and "missing.npz does not hold the weights of the compact encoder" in done.stderr
+    assert not list(tmp_path.iterdir())
 
 
 def test_precision_is_that_of_the_labels_held_out() -> None:
