@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from similar_images._files import Card, card_path, read_card, write_card
-from similar_images.compact import included_digest
+from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
 from similar_images.weights import EncoderError
@@ -29,6 +29,9 @@ CALIBRATION_PHOTOS = 300
 # The first convolutions stay out of int8, up to this part of all multiplications: 1 of VGG16, 3 of MobileNetV2. With
 # these recall@10 of MobileNetV2's neighbours against those of float32 becomes 0.915 instead of 0.889.
 SPARED_PART = 0.1
+# So do pooling, the compact encoder's reduction and normalisation: its precision@10 is 0.779 then instead of 0.739.
+SPARED_TYPES = ["Power", "ReduceMean"]
+SPARED_NAMES = f".*({REDUCTION}|unit_normalization).*"
 
 
 def cache_folder() -> Path:
@@ -122,7 +125,9 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(photos),
                 fast_bias_correction=False,
-                ignored_scope=nncf.IgnoredScope(names=_first_convolutions(model)),
+                ignored_scope=nncf.IgnoredScope(
+                    names=_first_convolutions(model), types=SPARED_TYPES, patterns=[SPARED_NAMES], validate=False
+                ),
             )
     except ImportError:
         raise EncoderError("--precision int8 needs one more package: pip install -r requirements-int8.txt") from None
