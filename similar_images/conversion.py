@@ -50,16 +50,22 @@ def converted(encoder: Encoder) -> Any:
         EncoderError: the Keras model can't be loaded any more, or not converted.
     """
     for folder in _folders(encoder):
-        if is_whole(_file(encoder, folder)):
-            return read(_file(encoder, folder))
+        if is_whole(converted_file(encoder, folder)):
+            return read(converted_file(encoder, folder))
     model = _convert(encoder)
     for folder in _folders(encoder):
         with contextlib.suppress(OSError, RuntimeError):  # no room, or not ours to write to: converted again next time
             folder.mkdir(parents=True, exist_ok=True)
-            keep(model, _file(encoder, folder), encoder)
+            keep(model, converted_file(encoder, folder), encoder)
             _remove_older(encoder, folder)
-            return read(_file(encoder, folder))
+            return read(converted_file(encoder, folder))
     return model
+
+
+def converted_file(encoder: Encoder, folder: Path) -> Path:
+    """Return where `converted` keeps an encoder in a folder."""
+    name = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer, _key(encoder))))
+    return folder / f"{name}.xml"
 
 
 def remembered(spec: EncoderSpec) -> Encoder | None:
@@ -84,7 +90,7 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
 def agreement(encoder: Encoder, precision: str) -> float | None:
     """Return the cosine to float32 that `keep_agreement` noted for a precision."""
     for folder in _folders(encoder):
-        if card := read_card(_file(encoder, folder)):
+        if card := read_card(converted_file(encoder, folder)):
             cosine: float | None = card["cosines"].get(precision)
             return cosine
     return None
@@ -93,7 +99,7 @@ def agreement(encoder: Encoder, precision: str) -> float | None:
 def keep_agreement(encoder: Encoder, precision: str, cosine: float) -> None:
     """Note how well vectors of a precision agree with float32 ones, so that it is measured once."""
     for folder in _folders(encoder):
-        if card := read_card(file := _file(encoder, folder)):
+        if card := read_card(file := converted_file(encoder, folder)):
             with contextlib.suppress(OSError):  # not ours to write to: measured again next time
                 write_card(file, card | {"cosines": card["cosines"] | {precision: cosine}})
 
@@ -216,11 +222,6 @@ def _remove_older(encoder: Encoder, folder: Path) -> None:
 def _folders(encoder: Encoder) -> list[Path]:
     beside = [encoder.spec.model_file.parent] if encoder.spec.model_file else []
     return [*beside, cache_folder()]
-
-
-def _file(encoder: Encoder, folder: Path) -> Path:
-    name = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer, _key(encoder))))
-    return folder / f"{name}.xml"
 
 
 def _openvino_version() -> str | None:

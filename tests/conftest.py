@@ -11,6 +11,7 @@ from jupyter_page import CHROMIUM, chromium
 from PIL import Image
 from playwright.sync_api import Browser
 
+from similar_images.conversion import converted, converted_file
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
@@ -32,18 +33,55 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Where converted encoders go: not where yours are."""
+def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where fixtures that many tests share keep converted encoders: not where yours are."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["SIMILAR_IMAGES_CACHE"] = str(folder)
     yield folder
     del os.environ["SIMILAR_IMAGES_CACHE"]
 
 
+@pytest.fixture(autouse=True)
+def cache(
+    request: pytest.FixtureRequest,
+    session_cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """Where a test keeps converted encoders: empty, but for links to those of the fixtures that it asks for.
+
+    Only what is expensive is shared: what a test notes about an encoder replaces its own card.
+    """
+    folder = tmp_path_factory.mktemp("cache")
+    for name in sorted({"encoder", "vgg16", "compact"} & set(request.fixturenames)):
+        kept = converted_file(request.getfixturevalue(name), session_cache)
+        for file in kept.parent.glob(f"{kept.stem}.*"):
+            os.link(file, folder / file.name)
+    monkeypatch.setenv("SIMILAR_IMAGES_CACHE", str(folder))
+    return folder
+
+
+def made(spec: EncoderSpec) -> Encoder:
+    """Load an encoder and keep it converted, so that every other run or opening of it is quick."""
+    encoder = load_encoder(spec)
+    converted(encoder)
+    return encoder
+
+
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
     """A quick one: what it sees doesn't matter here, only that it is always the same."""
-    return load_encoder(EncoderSpec("mobilenet_v2", weights="none"))
+    return made(EncoderSpec("mobilenet_v2", weights="none"))
+
+
+@pytest.fixture(scope="session")
+def vgg16() -> Encoder:
+    return made(EncoderSpec("vgg16", weights="none"))
+
+
+@pytest.fixture(scope="session")
+def compact() -> Encoder:
+    return made(EncoderSpec("compact"))
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,7 @@ def test_published_steps_end_in_a_notebook_that_searches(served: Path, work: Pat
     assert "vgg16 fc2" in str(notebook)
 
 
+@pytest.mark.usefixtures("vgg16")
 def test_own_extraction_of_the_published_list(served: Path, work: Path) -> None:
     with serve(served) as (address, _):
         assert run(DATASET, cwd=work, MS_COCO_URL=f"{address}/val2014.zip", MS_COCO_COUNT="75").returncode == 0

@@ -22,11 +22,6 @@ from similar_images.runtimes import open_runtime
 from similar_images.weights import EncoderError
 
 
-@pytest.fixture(scope="module")
-def compact() -> Encoder:
-    return load_encoder(EncoderSpec("compact"))
-
-
 def vectors_of(encoder: Encoder, folder: Path, names: list[str]) -> np.ndarray:
     pixels = np.stack([encoder.pixels(folder / name) for name in names])
     return open_runtime(encoder, "openvino", "f32").encode(pixels)

@@ -14,11 +14,6 @@ from similar_images.runtimes import open_runtime
 SPEC = EncoderSpec("mobilenet_v2", weights="none")
 
 
-@pytest.fixture(autouse=True)
-def empty_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SIMILAR_IMAGES_CACHE", str(tmp_path_factory.mktemp("cache")))
-
-
 def black(encoder: Encoder) -> np.ndarray:
     return open_runtime(encoder, "openvino", "f32").encode(np.zeros((1, 224, 224, 3), np.uint8))
 

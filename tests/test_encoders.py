@@ -18,11 +18,6 @@ from similar_images.tensorflow_runtime import TensorFlowRuntime
 from similar_images.weights import EncoderError
 
 
-@pytest.fixture(scope="module")
-def vgg16() -> Encoder:
-    return load_encoder(EncoderSpec("vgg16", weights="none"))
-
-
 def batch(side: int = 224) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from similar_images.encoders import EncoderSpec, load_encoder
+from similar_images.encoders import Encoder, EncoderSpec
 from similar_images.explanation import explain, heat_maps, spotlights
 from similar_images.gallery import Gallery
 from similar_images.runtimes import Runtime, open_runtime
@@ -34,8 +34,8 @@ def test_heat_adds_up_to_the_similarity_where_the_encoder_averages(runtime: Runt
         assert heat.shape == (7, 7) and heat.sum() == pytest.approx(similarity, abs=2e-3)
 
 
-def test_explain_of_vgg16_sees_its_last_convolution(gallery: Gallery) -> None:
-    runtime = open_runtime(load_encoder(EncoderSpec("vgg16", weights="none")), precision="f32")
+def test_explain_of_vgg16_sees_its_last_convolution(gallery: Gallery, vgg16: Encoder) -> None:
+    runtime = open_runtime(vgg16, precision="f32")
     for heat in explain(runtime, gallery.photo_path(0), gallery.photo_path(0)):
         assert heat.shape == (7, 7) and heat.sum() == pytest.approx(1, abs=2e-3)
 

@@ -28,7 +28,7 @@ UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none", "--precision", "f
 
 
 @pytest.fixture
-def folder(tmp_path: Path, photos: Path) -> Path:
+def folder(tmp_path: Path, photos: Path, encoder: Encoder) -> Path:
     """A few photos that a test may change."""
     for kind in ("car", "sea", "clock"):
         shutil.copytree(photos / kind, tmp_path / "photos" / kind)
@@ -183,7 +183,7 @@ def test_extract_without_room_says_so_before_it_begins(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def many(tmp_path_factory: pytest.TempPathFactory, encoder: Encoder) -> Path:
     """A folder with list.txt: 4,010 lines, which take long enough to be interrupted three times."""
     folder = tmp_path_factory.mktemp("many")
     draw_samples(folder / "photos", per_kind=16)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from similar_images import conversion
-from similar_images.encoders import Encoder, EncoderSpec, load_encoder, load_or_save_encoder
+from similar_images.encoders import Encoder, EncoderSpec, load_or_save_encoder
 from similar_images.extraction import sample_photos
 from similar_images.file_list import list_photos
 from similar_images.images import Pixels
@@ -144,8 +144,7 @@ def test_int8_is_calibrated_once_and_then_opened_for_queries_too(small: Encoder,
     assert file.stat().st_mtime_ns == written
 
 
-def test_int8_of_the_compact_encoder_keeps_its_vectors(photos: Path, tmp_path: Path) -> None:
-    compact = load_encoder(EncoderSpec("compact"))
+def test_int8_of_the_compact_encoder_keeps_its_vectors(compact: Encoder, photos: Path, tmp_path: Path) -> None:
     sample = sample_photos(list_photos(photos), photos, compact, 75)
     quick = open_runtime(compact, precision="int8", photos=lambda count: sample, int8_model=tmp_path / "int8.xml")
     exact = open_runtime(compact, precision="f32").encode(sample)

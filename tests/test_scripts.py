@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import run
 
+from similar_images.encoders import Encoder
 from similar_images.vectors import open_vectors
 
 EXTRACT, BUILD = "extract_image_vectors.py", "build_search_db.py"
@@ -15,7 +16,7 @@ UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")
 
 
 @pytest.fixture
-def work(tmp_path: Path, photos: Path) -> Path:
+def work(tmp_path: Path, photos: Path, encoder: Encoder) -> Path:
     """A folder to run scripts in, with some photos, and vectors that have an index."""
     for kind in ("car", "sea"):
         shutil.copytree(photos / kind, tmp_path / "photos" / kind)
@@ -127,6 +128,7 @@ def test_build_takes_its_options(work: Path) -> None:
     assert done.returncode == 0 and "HNSW8, 40 vectors" in done.stdout
 
 
+@pytest.mark.usefixtures("compact")
 def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> None:
     folder = work / "my photos\n& more"
     (work / "photos").rename(folder)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from similar_images import training_crops
-from similar_images.encoders import EncoderSpec, load_encoder
+from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.openvino_runtime import OpenVINORuntime
 from similar_images.runtimes import open_runtime
 from similar_images.training_crops import Level, prepare_crops, read_crops
@@ -19,8 +19,8 @@ def small_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def teacher() -> OpenVINORuntime:
-    runtime = open_runtime(load_encoder(EncoderSpec("compact")), "openvino", "f32")
+def teacher(compact: Encoder) -> OpenVINORuntime:
+    runtime = open_runtime(compact, "openvino", "f32")
     assert isinstance(runtime, OpenVINORuntime)
     return runtime
 
