@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "vectors": {"_files", "file_list"},
     "compact": {"_files", "images", "weights"},
     "encoders": {"_files", "compact", "images", "weights"},
-    "conversion": {"_files", "compact", "encoders", "images", "weights"},
+    "conversion": {"_files", "compact", "encoders", "images", "openvino_runtime", "weights"},
     "openvino_runtime": {"encoders", "images", "weights"},
     "tensorflow_runtime": {"encoders", "images", "weights"},
     "runtimes": {"conversion", "encoders", "images", "openvino_runtime", "tensorflow_runtime", "weights"},
@@ -71,7 +71,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "tensorflow": {"weights", "tensorflow_runtime", "distillation"},
     "keras": {"weights"},
-    "openvino": {"conversion", "openvino_runtime"},
+    "openvino": {"openvino_runtime"},
     "nncf": {"conversion"},
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},
