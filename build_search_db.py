@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from similar_images._files import is_half_in_place
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
@@ -60,7 +61,7 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
         vectors = open_vectors(input_vectors)
         if dimension not in (None, vectors.array.shape[1]):
             raise ValueError(f"{input_vectors} holds vectors of {vectors.array.shape[1]} numbers, not {dimension}")
-        if output.exists() and not overwrite:
+        if output.exists() and not (overwrite or is_half_in_place(output)):
             raise ValueError(f"{output} exists: keep it, or build it again with --overwrite")
         settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
         with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
@@ -69,13 +70,11 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
         raise click.ClickException("stopped: no index was written") from None
     except (ValueError, OSError) as error:
         raise click.ClickException(str(error)) from error
-    if card["index"] != card["asked_for"]:
-        click.echo(
-            f"{card['asked_for']} is too much for {card['n']:,} vectors of {card['d']} numbers: {card['index']} it is."
-        )
-    size = f"{card['n']:,} vectors, {card['bytes'] / 1e6:.1f} MB"
-    click.echo(f"{output}: {card['index']}, {size}, trained in {card['train_seconds']} s")
-    check = card["self_check"]
+    if card.index != card.asked_for:
+        click.echo(f"{card.asked_for} is too much for {card.n:,} vectors of {card.d} numbers: {card.index} it is.")
+    size = f"{card.n:,} vectors, {card.bytes / 1e6:.1f} MB"
+    click.echo(f"{output}: {card.index}, {size}, trained in {card.train_seconds} s")
+    check = card.self_check
     for name, words in (("approximate", "as it is"), ("reranked", f"{check.get('rerank')} candidates re-ranked")):
         if check:
             click.echo(

@@ -11,8 +11,8 @@ import numpy as np
 
 from extract_image_vectors import encoding_bar
 from similar_images import evaluation_report as report
-from similar_images._files import write_card
 from similar_images.answer_quality import answer_quality
+from similar_images.cards import write_card
 from similar_images.contact_sheet import contact_sheet
 from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
 from similar_images.encoder_comparison import spec_of_words, try_encoder
@@ -90,7 +90,8 @@ def index_part(gallery, rows, target, apply, output):
     report.plot_operating_points(points, output / "index.png")
     section = report.index_section(points, target, best, len(rows))
     if apply and best and best.nprobe:
-        write_card(gallery.path, gallery.index.card | {"nprobe": best.nprobe, "rerank": best.rerank})
+        gallery.index.card.nprobe, gallery.index.card.rerank = best.nprobe, best.rerank
+        write_card(gallery.path, gallery.index.card)
         section += f"\n\nFrom now on the index is searched with nprobe {best.nprobe} and {best.rerank} re-ranked."
     return section, {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
 

@@ -116,12 +116,13 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         raise click.ClickException(str(error)) from error
     click.echo(
         f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
-        f"({done.encoded / done.seconds:.1f} photos/s), {done.kept:,} kept, {len(done.failures):,} could not be read"
+        f"({done.encoded / (done.seconds or 1):.1f} photos/s), {done.kept:,} kept, "
+        f"{len(done.failures):,} could not be read"
     )
     waits = ", ".join(f"{share:.0%} {what}" for what, share in done.shares.items())
     click.echo(f"  {ready.name} {ready.precision}; of the time went {waits}")
     for failure in done.failures if verbose else done.failures[:10]:
-        click.echo(f"  {source_name(failure['name'])}: {failure['reason']}")
+        click.echo(f"  {source_name(failure.name)}: {failure.reason}")
     if len(done.failures) > 10 and not verbose:
         click.echo(f"  and {len(done.failures) - 10:,} more: all are named in {output}.json, and here with -v")
 

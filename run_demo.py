@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from extract_image_vectors import encoding_bar
-from similar_images._files import from_card
+from similar_images.cards import from_card
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.extraction import check_request, extract, sample_photos
@@ -89,9 +89,9 @@ def prepare(photos, folder, encoder_name=None):
     index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
     names = list_photos(photos)
     card = card_of_same_photos(vectors, photos)
-    known = read_names(vectors, card["n"], card["file_list_digest"]) if card else None
+    known = read_names(vectors, card.n, card.file_list_digest) if card else None
     encoder = chosen_encoder(encoder_name)
-    same_encoder = card is not None and card["weights_digest"] == encoder.weights_digest
+    same_encoder = card is not None and card.weights_digest == encoder.weights_digest
     if names != known or not same_encoder:
         encode(names, photos, vectors, encoder, update=same_encoder)
         index.unlink(missing_ok=True)
@@ -103,8 +103,8 @@ def prepare(photos, folder, encoder_name=None):
 
 def card_of_same_photos(vectors, photos):
     """Return the card of vectors that were made from this folder, or None."""
-    card = open_vectors(vectors).card if vectors.exists() else {}
-    same = "img_dir" in card and from_card(card["img_dir"], vectors) == photos.resolve()
+    card = open_vectors(vectors).card if vectors.exists() else None
+    same = card and card.img_dir and from_card(card.img_dir, vectors) == photos.resolve()
     return card if same else None
 
 

@@ -3,6 +3,7 @@
 
 import csv
 import hashlib
+import json
 import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from similar_images._files import read_card, write_card
+from similar_images._files import card_path, replacing
 from similar_images.answer_quality import answer_quality
 from similar_images.compact import (
     INCLUDED_WEIGHTS,
@@ -108,7 +109,7 @@ def main(img_dirs, output_filename, teacher, weights, hold_out, crops, steps, ba
             "teacher's precision@10": precision(runtime.encode, read_all(tested, runtime.encoder.size), tested),
         }
         save_weights(encoder, output_filename)
-        write_card(output_filename, settings | reached)
+        describe(output_filename, settings | reached)
     except KeyboardInterrupt:
         raise click.ClickException("stopped: the same command goes on from here") from None
     except (ValueError, OSError) as error:
@@ -136,10 +137,16 @@ def begin(output_filename, folder, settings):
     if output_filename.exists() and not folder.exists():
         raise ValueError(f"{output_filename} exists: keep it, and give another --output_filename")
     folder.mkdir(parents=True, exist_ok=True)
-    known = read_card(folder / "training")
-    if known and known != settings:
+    training = card_path(folder / "training")
+    if training.exists() and json.loads(training.read_text()) != settings:
         raise ValueError(f"{folder} holds a training with other settings: remove it, or give another --output_filename")
-    write_card(folder / "training", settings)
+    describe(folder / "training", settings)
+
+
+def describe(path, facts):
+    """Write what a file was made of beside it."""
+    with replacing(card_path(path)) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def read_all(paths, size):

@@ -118,10 +118,9 @@ def encoder_alone(count: int, precision: str = "auto") -> Figures:
 
 def matrix_product(precision: str) -> Figures:
     """Multiply matrices of 4096 x 4096 with OpenVINO, 8 times in a row: what this processor can do at best."""
-    from similar_images.openvino_runtime import import_openvino
+    import openvino
+    from openvino import opset13 as ops
 
-    openvino = import_openvino()
-    ops = openvino.opset13
     side, products = 4096, 8
     constant = ops.constant(np.random.default_rng(0).random((side, side), np.float32) / side)
     given = product = ops.parameter([side, side], np.float32)
@@ -213,7 +212,7 @@ def our_index(vectors: str, queries: str) -> Figures:
         return index.search(query, 10, index.nprobe, opened, index.rerank)[1]
 
     recall = recall_at_k(exact, np.array([search(query) for query in asked]))
-    return {"build s": built, "peak MB": peak, "MB": card["bytes"] / 1e6, "recall@10": recall,
+    return {"build s": built, "peak MB": peak, "MB": card.bytes / 1e6, "recall@10": recall,
             "ms": median_ms(search, asked)}  # fmt: skip
 
 

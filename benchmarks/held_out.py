@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Compare the compact encoder with others on folders that it never learnt from: what docs/compact_encoder.md holds."""
 
+import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from compare import machine
 
-from similar_images._files import read_card
+from similar_images._files import card_path
 from similar_images.answer_quality import answer_quality
 from similar_images.compact import INCLUDED_WEIGHTS
 from similar_images.encoder_comparison import spec_of_words
@@ -40,7 +41,7 @@ SAME_OBJECT = ("turned by 90 degrees", "middle 70 %", "30 % darker")
 @click.option("--teacher", default="mobilenet_v2", metavar="NAME[=WEIGHTS]", help="The encoder that was learnt from.")
 def main(photos, teacher):
     """PHOTOS has one folder a label; those count that the card of the compact encoder's weights names as held out."""
-    held = read_card(INCLUDED_WEIGHTS)["held_out"]
+    held = json.loads(card_path(INCLUDED_WEIGHTS).read_text())["held_out"]
     names = [name for name in list_photos(photos) if folder_of(name) in held]
     labels = labels_of(names, "folders")
     images = [Image.fromarray(read_image(photos / name)) for name in names]

@@ -26,7 +26,7 @@ def build(folder):
     """Build an index with lists by rule; return what that took."""
     began = time.perf_counter()
     card = build_index(open_vectors(folder / "v.npy"), folder / "v.faiss.index", IndexSettings(nlist=None))
-    return {"index": card["index"], "s": time.perf_counter() - began, "MB": card["bytes"] / 1e6, "peak MB": peak_mb()}
+    return {"index": card.index, "s": time.perf_counter() - began, "MB": card.bytes / 1e6, "peak MB": peak_mb()}
 
 
 def search(folder):

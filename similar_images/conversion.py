@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import asdict
 
-from similar_images._files import Card, card_path, read_card, write_card
+from similar_images._files import cache_folder, card_path
+from similar_images.cards import ConvertedCard, read_card, write_card
 from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
-from similar_images.openvino_runtime import import_openvino
 from similar_images.weights import EncoderError
 
 CALIBRATION_PHOTOS = 300
@@ -34,12 +35,6 @@ SPARED_PART = 0.1
 # instead of 0.739.
 SPARED_TYPES = ["Power", "ReduceMean"]
 SPARED_NAMES = f".*({REDUCTION}|unit_normalization).*"
-
-
-def cache_folder() -> Path:
-    """Return where encoders without a model file are kept once they are converted."""
-    usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "similar_images"
-    return Path(os.environ.get("SIMILAR_IMAGES_CACHE") or usual).expanduser()
 
 
 def converted(encoder: Encoder) -> Any:
@@ -77,32 +72,32 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     """
     if spec.model_file or not set(spec.weights.split("+")) <= set(NAMED_WEIGHTS):
         return None
-    asked: Card = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
+    asked = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
     if "compact" in spec.name.split("+") and spec.weights != "none":
         asked["weights_digest"] = included_digest()  # of a joined encoder it is another: that is loaded each time
     for found in sorted(cache_folder().glob("*.xml.json")):
         file = found.with_suffix("")
-        card = read_card(file) if is_whole(file) else None
-        if card and all(card.get(key) == value for key, value in asked.items()):
-            return replace(encoder_of_card(card, file), spec=replace(spec, layer=card["layer"]))
+        card = _card_of_whole(file)
+        if card and all(getattr(card, key) == value for key, value in asked.items()):
+            return replace(encoder_of_card(card, file), spec=replace(spec, layer=card.layer))
     return None
 
 
 def agreement(encoder: Encoder, precision: str) -> float | None:
     """Return the cosine to float32 that `keep_agreement` noted for a precision."""
     for folder in _folders(encoder):
-        if card := read_card(converted_file(encoder, folder)):
-            cosine: float | None = card["cosines"].get(precision)
-            return cosine
+        if card := read_card(converted_file(encoder, folder), ConvertedCard):
+            return card.cosines.get(precision)
     return None
 
 
 def keep_agreement(encoder: Encoder, precision: str, cosine: float) -> None:
     """Note how well vectors of a precision agree with float32 ones, so that it is measured once."""
     for folder in _folders(encoder):
-        if card := read_card(file := converted_file(encoder, folder)):
+        if card := read_card(file := converted_file(encoder, folder), ConvertedCard):
+            card.cosines[precision] = cosine
             with contextlib.suppress(OSError):  # not ours to write to: measured again next time
-                write_card(file, card | {"cosines": card["cosines"] | {precision: cosine}})
+                write_card(file, card)
 
 
 def int8_file(vectors_path: Path, encoder: Encoder) -> Path:
@@ -123,7 +118,6 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
     """
     try:
         with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):  # NNCF's progress
-            import_openvino()
             import nncf
 
             nncf.set_log_level(logging.ERROR)
@@ -159,34 +153,47 @@ def _places(output: Any) -> int:
 
 def is_whole(file: Path) -> bool:
     """Tell whether a converted model was written to its end and is still there."""
+    return _card_of_whole(file) is not None
+
+
+def _card_of_whole(file: Path) -> ConvertedCard | None:
     weights = file.with_suffix(".bin")
     with contextlib.suppress(ValueError):  # a damaged card vouches for nothing
-        card = read_card(file)
-        return bool(card and file.exists() and weights.exists() and weights.stat().st_size == card.get("bytes"))
-    return False
+        card = read_card(file, ConvertedCard)
+        if card and file.exists() and weights.exists() and weights.stat().st_size == card.bytes:
+            return card
+    return None
 
 
 def read(file: Path) -> Any:
     """Return the `openvino.Model` that a file holds."""
-    return import_openvino().Core().read_model(file)
+    import openvino
+
+    return openvino.Core().read_model(file)
 
 
 def keep(model: Any, file: Path, encoder: Encoder) -> None:
     """Write an `openvino.Model` with its card, which comes last and so vouches for the rest."""
+    import openvino
+
     card_path(file).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting-") as folder:
         written = Path(folder) / file.name
-        import_openvino().save_model(model, written, compress_to_fp16=False)
+        openvino.save_model(model, written, compress_to_fp16=False)
         for part in (written.with_suffix(".bin"), written):
             with open(part, "rb+") as stream:
                 os.fsync(stream.fileno())
             os.replace(part, file.with_name(part.name))
-    card: Card = {"d": encoder.dimension, "keras": version("keras"), "openvino": _openvino_version(), "cosines": {}}
-    write_card(file, encoder.card(file) | card | {"bytes": file.with_suffix(".bin").stat().st_size})
+    size = file.with_suffix(".bin").stat().st_size
+    card = ConvertedCard(**asdict(encoder.card(file)), keras=version("keras"), openvino=_openvino_version(), bytes=size)
+    write_card(file, card)
 
 
 def _convert(encoder: Encoder) -> Any:
-    openvino, keras_model = import_openvino(), encoder.model
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    keras_model = encoder.model
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras says that OpenVINO calls the model with a tuple
@@ -198,7 +205,7 @@ def _convert(encoder: Encoder) -> Any:
         ) from error
     width, height = encoder.size
     model.reshape([-1, height, width, 3])
-    whole = openvino.preprocess.PrePostProcessor(model)
+    whole = PrePostProcessor(model)
     whole.input().tensor().set_element_type(openvino.Type.u8)
     whole.output().tensor().set_element_type(openvino.Type.f32)
     return whole.build()
@@ -207,9 +214,9 @@ def _convert(encoder: Encoder) -> Any:
 def _remove_older(encoder: Encoder, folder: Path) -> None:
     """Remove what an older OpenVINO made of the same encoder."""
     for found in folder.glob("*.xml.json"):
-        card = read_card(file := found.with_suffix("")) or {}
-        same = (card.get("encoder"), card.get("weights_digest")) == (encoder.spec.name, encoder.weights_digest)
-        if same and card.get("openvino") != _openvino_version():
+        card = _card_of_whole(file := found.with_suffix(""))
+        same = card and (card.encoder, card.weights_digest) == (encoder.spec.name, encoder.weights_digest)
+        if card and same and card.openvino != _openvino_version():
             for part in (found, file, file.with_suffix(".bin")):
                 part.unlink(missing_ok=True)
 

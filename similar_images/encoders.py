@@ -11,7 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from similar_images._files import Card, digest, from_card, read_card, relative_to_card, replacing, write_card
+from msgspec.structs import asdict
+
+from similar_images._files import digest, replacing
+from similar_images.cards import EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
 from similar_images.compact import build_compact
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
 from similar_images.weights import EncoderError, build_network, digest_of_weights, import_keras, is_trained
@@ -92,20 +95,20 @@ class Encoder:
         """
         return read_resized(source, self.size, self.spec.resize)
 
-    def card(self, path: Path) -> Card:
+    def card(self, path: Path) -> EncoderCard:
         """Return what the card of `path` says of this encoder, for `spec_of_card` to read."""
         file = self.spec.model_file
-        return {
-            "encoder": self.spec.name,
-            "layer": self.spec.layer,
-            "weights": _weights_on_card(self.spec, path),
-            "trained": is_trained(self.spec.weights),
-            "weights_digest": self.weights_digest,
-            "model_file": relative_to_card(file, path) if file else None,
-            "resize": self.spec.resize,
-            "size": list(self.size),
-            "d": self.dimension,
-        }
+        return EncoderCard(
+            encoder=self.spec.name,
+            layer=self.spec.layer,
+            weights=_weights_on_card(self.spec, path),
+            trained=is_trained(self.spec.weights),
+            weights_digest=self.weights_digest,
+            model_file=relative_to_card(file, path) if file else None,
+            resize=self.spec.resize,
+            size=self.size,
+            d=self.dimension,
+        )
 
 
 def _weights_on_card(spec: EncoderSpec, path: Path) -> str:
@@ -117,26 +120,32 @@ def _weights_of_each(name: str, weights: str) -> list[str]:
     return weights.split("+") if "+" in name else [weights]
 
 
-def label(card: Card) -> str:
+def label(card: EncoderCard) -> str:
     """Return what to call the encoder of a card on screen: name, layer, and whether it is untrained."""
-    name = " ".join(filter(None, (card["encoder"], card["layer"])))
-    return name if card["trained"] else f"{name}, UNTRAINED weights"
+    name = " ".join(filter(None, (card.encoder, card.layer)))
+    return name if card.trained else f"{name}, UNTRAINED weights"
 
 
-def spec_of_card(card: Card, path: Path) -> EncoderSpec:
+def spec_of_card(card: EncoderCard, path: Path) -> EncoderSpec:
     """Return the spec of the encoder that the card of `path` describes."""
-    parts = _weights_of_each(card["encoder"], card["weights"])
+    parts = _weights_of_each(card.encoder, card.weights)
     weights = "+".join(part if part in NAMED_WEIGHTS else str(from_card(part, path)) for part in parts)
-    file = from_card(card["model_file"], path) if card["model_file"] else None
+    file = from_card(card.model_file, path) if card.model_file else None
     if file and not file.exists() and weights in NAMED_WEIGHTS:
         file = None  # it can be made again
-    return EncoderSpec(card["encoder"], card["layer"], weights, card["resize"], file)
+    return EncoderSpec(card.encoder, card.layer, weights, card.resize, file)
 
 
-def encoder_of_card(card: Card, path: Path) -> Encoder:
+def files_of(spec: EncoderSpec) -> list[Path]:
+    """Return the files that an encoder is loaded from."""
+    weights = [Path(part) for part in _weights_of_each(spec.name, spec.weights) if part not in NAMED_WEIGHTS]
+    return weights + ([spec.model_file] if spec.model_file else [])
+
+
+def encoder_of_card(card: EncoderCard, path: Path) -> Encoder:
     """Return the encoder that the card of `path` describes, which is loaded when its model is first asked for."""
-    width, height = card["size"]
-    return Encoder(spec_of_card(card, path), (width, height), card["d"], card["weights_digest"])
+    assert card.weights_digest
+    return Encoder(spec_of_card(card, path), card.size, card.d, card.weights_digest)
 
 
 def load_encoder(spec: EncoderSpec) -> Encoder:
@@ -170,22 +179,22 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     Raises:
         EncoderError: `file` holds another encoder than `spec` asks for, or see `load_encoder`.
     """
-    card = read_card(file)
+    card = read_card(file, ModelCard)
     if not file.exists():
         encoder = load_encoder(spec)
         _save_model(encoder.model, file)
-        write_card(file, encoder.card(file) | {"digest": digest(file)})
+        write_card(file, ModelCard(**asdict(encoder.card(file)), digest=digest(file)))
         return replace(encoder, spec=replace(encoder.spec, model_file=file))
     if card is None:
         return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
-    held = (card["encoder"], card["layer"], card["weights"])
+    held = (card.encoder, card.layer, card.weights)
     wanted = (spec.name, usual_layer(spec), _weights_on_card(spec, file))
     if held != wanted:
         raise EncoderError(
             f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"
         )
     spec = replace(spec, layer=usual_layer(spec), model_file=file)
-    if card.get("digest") == digest(file):
+    if card.digest == digest(file):
         return replace(encoder_of_card(card, file), spec=spec)
     return load_encoder(spec)
 

@@ -1,6 +1,7 @@
 """Photos to vectors: reads, encodes and writes a whole file list, and goes on where an earlier run stopped."""
 
 import hashlib
+import json
 import os
 import time
 from collections import deque
@@ -9,19 +10,26 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
+from msgspec.structs import asdict
 
-from similar_images._files import Card, relative_to_card
+from similar_images._files import is_half_in_place, locked, put_in_place
+from similar_images.cards import Failure, VectorsCard, relative_to_card
 from similar_images.encoders import Encoder
 from similar_images.images import ImageReadError, Pixels, source_name
 from similar_images.runtimes import Runtime
-from similar_images.vectors import UnfinishedVectors, VectorFile, VectorsError, open_vectors, read_names
+from similar_images.unfinished_vectors import UnfinishedVectors
+from similar_images.vectors import VectorFile, VectorsError, open_vectors, read_names
 
 CHECKPOINT_SECONDS = 2.0
 DEFAULT_WORKERS = os.cpu_count() or 1
 
-Photo = Pixels | Card  # or what is to be said of a photo that can't be read
+RESULTS = ("digest", "file_list_digest", "failures", "request")  # what a card says that only a run finds out
+
+Photo = Pixels | Failure  # or what is to be said of a photo that can't be read
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Extraction:
     Attributes:
         encoded: photos encoded by this run.
         kept: rows taken over from an earlier run or, when updating, from the existing file.
-        failures: row, name and reason of every photo that could not be read.
+        failures: the photos that could not be read.
         seconds: how long this run took.
         shares: which part of that went into waiting for photos to be decoded, for the encoder, and for the disk: 0 to 1
             each; they work side by side, so that the one with the largest share sets the pace.
@@ -39,7 +47,7 @@ class Extraction:
 
     encoded: int
     kept: int
-    failures: list[Card]
+    failures: list[Failure]
     seconds: float
     shares: dict[str, float]
 
@@ -52,7 +60,7 @@ def check_request(names: Sequence[str], img_dir: Path, output: Path, *, overwrit
     """
     if not names:
         raise VectorsError(f"there are no photos to encode: the list is empty, or {img_dir} holds none")
-    if output.exists() and not (overwrite or update):
+    if output.exists() and not (overwrite or update or is_half_in_place(output)):
         raise VectorsError(f"{output} exists: keep it, --update it, or make it again with --overwrite")
     if not os.access(output.parent, os.W_OK):
         raise VectorsError(f"{output} can't be written: {output.parent} is no folder that you may write to")
@@ -93,17 +101,45 @@ def extract(
         VectorsError: the output exists, was begun with other options, doesn't fit for an update, or finds no room.
         ImageReadError: a photo can't be read, and `strict`.
     """
+    with locked(output):
+        check_request(names, img_dir, output, overwrite=overwrite, update=update)
+        try:
+            return _extract(names, img_dir, output, runtime, batch_size, workers, overwrite, update, strict, progress)
+        except OSError as error:
+            raise VectorsError(
+                f"{output} can't be written ({error.strerror}): mend that, then the same command goes on"
+            ) from error
+
+
+def _extract(
+    names: Sequence[str],
+    img_dir: Path,
+    output: Path,
+    runtime: Runtime,
+    batch_size: int | None,
+    workers: int | None,
+    overwrite: bool,
+    update: bool,
+    strict: bool,
+    progress: Callable[[int], None],
+) -> Extraction:
     began = time.monotonic()
-    check_request(names, img_dir, output, overwrite=overwrite, update=update)
+    if was_cut_off := is_half_in_place(output):
+        put_in_place(output)
     encoder, batch_size = runtime.encoder, batch_size or runtime.batch_size
     old = _open_old(output, encoder) if update and output.exists() else None
     old_rows = _readable_rows(old) if old else {}
     to_encode = [row for row, name in enumerate(names) if name not in old_rows]
     made_with = [f"{runtime.name} {runtime.precision}"]
     if old:
-        made_with += [way for way in old.card.get("made_with", []) if way not in made_with]
-    card = encoder.card(output) | {"img_dir": relative_to_card(img_dir, output), "made_with": made_with}
-    made_of = card | {"names": _digest(names), "batch_size": batch_size, "updates": old.card["digest"] if old else None}
+        made_with += [way for way in old.card.made_with if way not in made_with]
+    card = VectorsCard(
+        **asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output), made_with=made_with
+    )
+    made_of = _made_of(card, names, batch_size, old)
+    card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+    if was_cut_off and not (overwrite or update):
+        return _finished_before(output, card)
 
     unfinished = UnfinishedVectors(output, (len(names), encoder.dimension), made_of)
     goes_on = unfinished.open(start_anew=overwrite)
@@ -119,7 +155,7 @@ def extract(
             first = unfinished.failures[0]
             raise VectorsError(
                 f"none of the {len(names):,} photos could be read, is --img_dir {img_dir} right? "
-                f"({source_name(first['name'])}: {first['reason']})"
+                f"({source_name(first.name)}: {first.reason})"
             )
         unfinished.finish(card, names)
     finally:
@@ -130,13 +166,28 @@ def extract(
     return Extraction(len(names) - kept, kept, list(unfinished.failures.values()), seconds, shares)
 
 
+def _made_of(card: VectorsCard, names: Sequence[str], batch_size: int, old: VectorFile | None) -> dict[str, Any]:
+    """Return what a run depends on, as JSON gives it back."""
+    options = {"names": _digest(names), "batch_size": batch_size, "updates": old.card.digest if old else None}
+    depends_on: dict[str, Any] = json.loads(json.dumps(msgspec.to_builtins(card) | options))
+    return {key: depends_on[key] for key in depends_on if key not in RESULTS}
+
+
+def _finished_before(output: Path, card: VectorsCard) -> Extraction:
+    """Return what an earlier run did that was cut off when its output was complete."""
+    made = open_vectors(output).card
+    if made.request != card.request:
+        raise VectorsError(f"{output} exists: keep it, --update it, or make it again with --overwrite")
+    return Extraction(0, made.n, made.failures, 0.0, {"decode": 0.0, "write": 0.0, "encode": 0.0})
+
+
 def sample_photos(names: Sequence[str], img_dir: Path, encoder: Encoder, count: int) -> Pixels:
     """Return up to `count` photos (s, height, width, 3) uint8, spread over the list; unreadable ones are left out."""
     rows = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
     with ThreadPoolExecutor(DEFAULT_WORKERS) as pool:
         photos = list(pool.map(partial(_read, encoder, img_dir, names, False), rows.tolist()))
     width, height = encoder.size
-    readable = [photo for photo in photos if not isinstance(photo, dict)]
+    readable = [photo for photo in photos if not isinstance(photo, Failure)]
     return np.array(readable, np.uint8).reshape(-1, height, width, 3)
 
 
@@ -146,14 +197,14 @@ def _digest(names: Sequence[str]) -> str:
 
 def _open_old(output: Path, encoder: Encoder) -> VectorFile:
     old = open_vectors(output)
-    if old.card.get("weights_digest") != encoder.weights_digest or old.card["resize"] != encoder.spec.resize:
+    if (old.card.weights_digest, old.card.resize) != (encoder.weights_digest, encoder.spec.resize):
         raise VectorsError(f"{output} was made by another encoder: give the same one, or --overwrite")
     return old
 
 
 def _readable_rows(old: VectorFile) -> dict[str, int]:
-    names = read_names(old.path, len(old.array), old.card["file_list_digest"])
-    failed = {failure["row"] for failure in old.card["failures"]}
+    names = read_names(old.path, len(old.array), old.card.file_list_digest)
+    failed = {failure.row for failure in old.card.failures}
     return {name: row for row, name in enumerate(names) if row not in failed}
 
 
@@ -169,7 +220,7 @@ def _read(encoder: Encoder, img_dir: Path, names: Sequence[str], strict: bool, r
     except ImageReadError as error:
         if strict:
             raise
-        return {"row": row, "name": names[row], "reason": error.reason}
+        return Failure(row=row, name=names[row], reason=error.reason)
 
 
 class _Reading:
@@ -235,13 +286,13 @@ def _encode_all(
 
 def _as_pixels(
     batches: Iterable[tuple[list[int], list[Photo]]], size: tuple[int, int], batch_size: int
-) -> Iterator[tuple[tuple[list[int], dict[int, Card]], Pixels]]:
+) -> Iterator[tuple[tuple[list[int], dict[int, Failure]], Pixels]]:
     """Yield batches as ((rows, failures by row), pixels), all of one size: black where there is no photo."""
     width, height = size
     for rows, photos in batches:
         pixels = np.zeros((batch_size, height, width, 3), np.uint8)
-        failures = {photo["row"]: photo for photo in photos if isinstance(photo, dict)}
+        failures = {photo.row: photo for photo in photos if isinstance(photo, Failure)}
         for place, photo in enumerate(photos):
-            if not isinstance(photo, dict):
+            if not isinstance(photo, Failure):
                 pixels[place] = photo
         yield (rows, failures), pixels

@@ -2,7 +2,7 @@ r"""File lists: which photo is which row.
 
 A list holds one name a line, relative to the photos' folder, in UTF-8; line i names row i. Names with bytes that are
 not UTF-8 keep them. A name that a bare line can't hold (a newline in it, a carriage return at its end, or a leading
-double quote) stands as a JSON string: `"two\nlines.jpg"`.
+double quote) stands as a JSON string: `"two\nlines.jpg"`. Blank lines name nothing.
 """
 
 import json
@@ -56,13 +56,17 @@ def read_file_list(path: Path) -> list[str]:
         ValueError: a line that begins with a double quote is not a JSON string.
         OSError: the file can't be read.
     """
-    text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
-    lines = text.removesuffix("\n").split("\n") if text else []
-    return [_parse(line, path, number) for number, line in enumerate(lines, 1)]
+    return parse_file_list(path.read_bytes(), path)
+
+
+def parse_file_list(content: bytes, path: Path) -> list[str]:
+    """Return the names that the bytes of a file list hold; `read_file_list` reads them from `path`."""
+    text = content.decode("utf-8-sig", "surrogateescape")
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return [_parse(line, path, number) for number, line in enumerate(lines, 1) if line]
 
 
 def _parse(line: str, path: Path, number: int) -> str:
-    line = line.removesuffix("\r")
     if not line.startswith('"'):
         return line
     try:
@@ -78,6 +82,6 @@ def write_file_list(path: Path, names: Iterable[str]) -> None:
     """Write a file list that `read_file_list` reads back unchanged."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         for name in names:
-            bare = not name.startswith('"') and not name.endswith("\r") and "\n" not in name
+            bare = name and not name.startswith('"') and not name.endswith("\r") and "\n" not in name
             line = name if bare else json.dumps(name)
             file.write(line.encode("utf-8", "surrogateescape") + b"\n")

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import Card, from_card
+from similar_images.cards import CardError, VectorsCard, check_links, from_card, is_own
 from similar_images.conversion import remembered
-from similar_images.encoders import Encoder, encoder_of_card, label, load_encoder, spec_of_card
+from similar_images.encoders import Encoder, encoder_of_card, files_of, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
 from similar_images.near_duplicates import kept_apart
@@ -69,9 +69,9 @@ class Gallery:
         self.index = index
         self.vectors = vectors
         self.names = names
-        self.card: Card = index.card["vectors_card"]
-        self._vectors_path = from_card(index.card["vectors"], path)
-        self.img_dir = from_card(self.card["img_dir"], self._vectors_path) if "img_dir" in self.card else path.parent
+        self.card: VectorsCard = index.card.vectors_card
+        self._vectors_path = from_card(index.card.vectors, path)
+        self.img_dir = from_card(self.card.img_dir, self._vectors_path) if self.card.img_dir else path.parent
 
     @classmethod
     def open(cls, index: str | os.PathLike[str], img_dir: str | os.PathLike[str] | None = None) -> "Gallery":
@@ -87,24 +87,26 @@ class Gallery:
         path = Path(index)
         try:
             opened = GalleryIndex.open(path)
-            card, vectors_path = opened.card["vectors_card"], from_card(opened.card["vectors"], path)
+            card, vectors_path = opened.card.vectors_card, from_card(opened.card.vectors, path)
             vectors = open_vectors(vectors_path) if vectors_path.exists() else None
-            if vectors and (vectors.card["n"], vectors.card["digest"]) != (card["n"], card["digest"]):
+            if vectors and not vectors.is_described_by(card):
                 raise GalleryIndexError(
                     f"{path} was built from other vectors than {vectors_path} holds now: build it again with "
                     "build_search_db.py --overwrite"
                 )
-            names = read_names(vectors_path, card["n"], card["file_list_digest"])
-        except (GalleryIndexError, VectorsError) as error:
+            names = read_names(vectors_path, card.n, card.file_list_digest)
+            gallery = cls(path, opened, vectors, names)
+            if not is_own(path):
+                gallery._check_links(photos_too=img_dir is None)
+        except (GalleryIndexError, VectorsError, CardError) as error:
             raise GalleryError(str(error)) from error
-        gallery = cls(path, opened, vectors, names)
         if img_dir is not None:
             gallery.img_dir = Path(img_dir)
         return gallery
 
     def __len__(self) -> int:
         """Return how many photos can be found."""
-        return int(self.index.card["n"])
+        return int(self.index.card.n)
 
     def __repr__(self) -> str:
         """Say what the gallery is made of."""
@@ -113,13 +115,13 @@ class Gallery:
     @property
     def encoder_label(self) -> str:
         """What the encoder is called, and whether it is untrained."""
-        return label(self.card) if "encoder" in self.card else "unknown encoder"
+        return label(self.card) if self.card.encoder else "unknown encoder"
 
     @property
     def index_label(self) -> str:
         """What the index is called, and whether its distances are exact."""
         exact = self.index.exact or self.vectors is not None
-        return f"{self.index.card['index']}{'' if exact else ', approximate: the vectors file is missing'}"
+        return f"{self.index.card.index}{'' if exact else ', approximate: the vectors file is missing'}"
 
     def search(
         self,
@@ -243,11 +245,11 @@ class Gallery:
             GalleryError: it is unknown.
             EncoderError: it can't be loaded.
         """
-        if "encoder" not in self.card:
+        if not self.card.encoder:
             raise GalleryError(
                 f"{self._vectors_path} has no card that names its encoder: only its own photos can be queries"
             )
-        if self.card["weights_digest"]:
+        if self.card.weights_digest:
             return encoder_of_card(self.card, self._vectors_path)
         spec = spec_of_card(self.card, self._vectors_path)
         return remembered(spec) or load_encoder(spec)
@@ -269,7 +271,7 @@ class Gallery:
         Raises:
             GalleryError, EncoderError: see `encoder`.
         """
-        return open_runtime_for_queries(self.encoder, self.card.get("made_with", []), self._vectors_path)
+        return open_runtime_for_queries(self.encoder, self.card.made_with, self._vectors_path)
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -278,9 +280,16 @@ class Gallery:
     def _hit(self, rank: int, row: np.int64, distance: np.float32) -> Hit:
         return Hit(rank, int(row), self.names[row], self.photo_path(int(row)), float(distance), 1 - float(distance) / 2)
 
+    def _check_links(self, photos_too: bool) -> None:
+        """Find out whether files from somebody else lead only to each other, see `cards`."""
+        leads_out = (name for name in self.names if name.startswith("/") or ".." in name.split("/"))
+        encoder_files = files_of(spec_of_card(self.card, self._vectors_path)) if self.card.encoder else []
+        photos = [self.img_dir] if photos_too else []
+        check_links(self.path, [self._vectors_path, *encoder_files, *photos, *map(self.img_dir.joinpath, leads_out)])
+
     def _checked(self, vector: NDArray[np.generic]) -> NDArray[np.float32]:
-        if len(vector) != self.index.card["d"]:
-            raise GalleryError(f"the vector has {len(vector)} numbers, those of the gallery {self.index.card['d']}")
+        if len(vector) != self.index.card.d:
+            raise GalleryError(f"the vector has {len(vector)} numbers, those of the gallery {self.index.card.d}")
         values = vector.astype(np.float32)
         if not np.isfinite(values).all() or not values.any():
             raise GalleryError("the vector has no direction: it is all zeros, or has values that are no numbers")
@@ -293,14 +302,14 @@ class Gallery:
 
     def _with_vector(self) -> NDArray[np.bool_]:
         with_vector = np.ones(len(self.names), np.bool_)
-        with_vector[[failure["row"] for failure in self.card["failures"]]] = False
+        with_vector[[failure.row for failure in self.card.failures]] = False
         return with_vector
 
     def _with_direction(self, row: int) -> NDArray[np.float32]:
         assert self.vectors is not None
         vector = np.asarray(self.vectors.array[row], np.float32)
         if not vector.any():
-            reasons = {failure["row"]: failure["reason"] for failure in self.card["failures"]}
+            reasons = {failure.row: failure.reason for failure in self.card.failures}
             raise GalleryError(f"{self.names[row]} has no vector: {reasons.get(row, 'its row is all zeros')}")
         return vector
 

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import read_card, replacing, write_card
+from similar_images._files import BusyError, is_unchanged, locked, part_of
+from similar_images.cards import CardError, MapCard, commit, read_card
 from similar_images.gallery import Gallery, GalleryError
 from similar_images.pca import principal_directions
 from similar_images.vectors import normalise
@@ -48,15 +49,15 @@ def coordinates(
     if gallery.vectors is None:
         raise GalleryError("the map needs the vectors file, which is missing: put it back")
     file = map_path(gallery, method)
-    made_of = {"method": method, "vectors_digest": gallery.card["digest"], "n": len(gallery.names)}
-    if file.exists() and read_card(file) == made_of:
-        return np.asarray(np.load(file), np.float32)
+    kept = _kept(file, gallery, method)
+    if kept is not None:
+        return kept
     rows = gallery.searchable_rows()
     placed = np.full((len(gallery.names), 2), np.nan, np.float32)
     placed[rows] = _principal(gallery, rows, 2, progress) if method == "pca" else _umap(gallery, rows, progress)
     middle, half = (np.nanmax(placed, axis=0) + np.nanmin(placed, axis=0)) / 2, np.ptp(placed[rows], axis=0) / 2
     placed = np.asarray((placed - middle) / np.where(half > 0, half, 1), np.float32)
-    _keep(file, placed, made_of)
+    _keep(file, placed, gallery, method)
     return placed
 
 
@@ -85,8 +86,28 @@ def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float],
     return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(reduced), np.float32)
 
 
-def _keep(file: Path, placed: Floats, made_of: dict[str, object]) -> None:
-    with contextlib.suppress(OSError):  # a folder that is not ours to write to: computed again next time
-        with replacing(file) as temporary, open(temporary, "wb") as stream:
+def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
+    """Return the map that a file holds; None where it is missing, damaged, or of other vectors."""
+    try:
+        card = read_card(path, MapCard)
+        with open(path, "rb") as file:
+            is_it = card and (card.method, card.vectors_digest) == (method, gallery.card.digest)
+            if card and is_it and card.digest and is_unchanged(file, card.digest):
+                file.seek(0)
+                return np.asarray(np.load(file), np.float32)
+    except (OSError, CardError):
+        pass
+    return None
+
+
+def _keep(file: Path, placed: Floats, gallery: Gallery, method: Method) -> None:
+    assert gallery.card.digest
+    with contextlib.suppress(OSError, BusyError), locked(file):  # not ours to write to: computed again next time
+        with open(part_of(file), "wb") as stream:
             np.save(stream, placed)
-        write_card(file, made_of)
+        card = MapCard(
+            method=method,
+            vectors_digest=gallery.card.digest,
+            n=len(placed),
+        )
+        commit(file, card)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import Card, read_card
+from similar_images._files import BusyError, is_unchanged, mend
+from similar_images.cards import CardError, IndexCard, read_card
 from similar_images.vectors import VectorFile
 
 Floats = NDArray[np.float32]
@@ -35,12 +36,12 @@ class GalleryIndex:
         exact: whether its distances are exact without re-ranking.
     """
 
-    def __init__(self, index: Any, card: Card) -> None:
+    def __init__(self, index: Any, card: IndexCard) -> None:
         """Take a trained Faiss index and what its card says."""
         self.card = card
-        self.nprobe: int = card["nprobe"]
-        self.rerank: int = card["rerank"]
-        self.exact = card["index"] == "Flat"
+        self.nprobe: int = card.nprobe
+        self.rerank: int = card.rerank
+        self.exact = card.index == "Flat"
         self._index = index
 
     @classmethod
@@ -52,21 +53,34 @@ class GalleryIndex:
         """
         import faiss
 
-        if not path.is_file():
-            raise GalleryIndexError(f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it")
-        card = read_card(path)
+        try:
+            mend(path)
+            card = read_card(path, IndexCard)
+            with open(path, "rb") as file:
+                whole = card is not None and card.digest and is_unchanged(file, card.digest)
+        except FileNotFoundError:
+            raise GalleryIndexError(
+                f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it"
+            ) from None
+        except (BusyError, CardError, OSError) as error:
+            raise GalleryIndexError(str(error)) from error
         if card is None:
             raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
+        if not whole:
+            raise GalleryIndexError(
+                f"{path} is not the index that its card describes, it was damaged or replaced by another: build it "
+                "again with build_search_db.py --overwrite"
+            )
         try:
             index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # what a search looks into is read then
         except RuntimeError as error:
             raise GalleryIndexError(
-                f"{path} is not a whole Faiss index: build it again with build_search_db.py"
+                f"this Faiss can't read {path}, which another wrote: build it again with build_search_db.py --overwrite"
             ) from error
-        if (index.ntotal, index.d) != (card["n"], card["d"]):
+        if (index.ntotal, index.d) != (card.n, card.d):
             raise GalleryIndexError(
-                f"{path} holds {index.ntotal:,} vectors of {index.d} numbers, but its card says {card['n']:,} of "
-                f"{card['d']}: they are of different runs; build it again with build_search_db.py --overwrite"
+                f"{path} holds {index.ntotal:,} vectors of dimension {index.d}, but its card says {card.n:,} of "
+                f"{card.d}: they are of different runs; build it again with build_search_db.py --overwrite"
             )
         return cls(index, card)
 
@@ -102,7 +116,7 @@ class GalleryIndex:
             params = faiss.SearchParametersPreTransform(index_params=params)
         try:
             with _one_thread():
-                distances, ids = self._index.search(query[None], min(k, self.card["n"]), params=params)
+                distances, ids = self._index.search(query[None], min(k, self.card.n), params=params)
         except RuntimeError:
             if among is None:
                 raise
@@ -115,7 +129,7 @@ class GalleryIndex:
         return distances[0][there], ids[0][there]
 
     def _selected_from_all(self, query: Floats, k: int, among: Rows) -> tuple[Floats, Ids]:
-        distances, ids = self.candidates(query, self.card["n"], self.nlist)
+        distances, ids = self.candidates(query, self.card.n, self.nlist)
         wanted = among[ids]
         return distances[wanted][:k], ids[wanted][:k]
 

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import Card, relative_to_card, replacing, write_card
+from similar_images._files import locked, mend, part_of
+from similar_images.cards import IndexCard, commit, relative_to_card
 from similar_images.evaluation import exact_neighbours, recall_at_k
 from similar_images.index import RERANK, GalleryIndex, GalleryIndexError, innermost, nprobe_for
 from similar_images.pca import principal_directions
@@ -83,7 +84,7 @@ def describe(settings: IndexSettings) -> str:
 
 def build_index(
     vectors: VectorFile, output: Path, settings: IndexSettings, progress: Progress = lambda step, share: None
-) -> Card:
+) -> IndexCard:
     """Build the index of a vectors file, check it against exact search, and write it with its card.
 
     Args:
@@ -93,15 +94,14 @@ def build_index(
         progress: called with the name of the step and the share of it that is done, 0 to 1.
 
     Returns:
-        The card, with "index", "train_seconds" and "self_check".
+        The card of the index.
 
     Raises:
         GalleryIndexError: every row is zero, or the settings don't fit the vectors.
+        BusyError: another run is writing the index.
     """
-    import faiss
-
     n, d = vectors.array.shape
-    fitted = fit_to_gallery(settings, n - len(vectors.card["failures"]), d)
+    fitted = fit_to_gallery(settings, n - len(vectors.card.failures), d)
     began = time.monotonic()
     progress("training", 0)
     rows = _sample_rows(n, fitted)
@@ -111,25 +111,33 @@ def build_index(
     chosen = chosen[vectors.array[chosen].any(axis=1)]
     queries = normalise(vectors.array[chosen])
     exact = exact_neighbours(queries, _adding(index, vectors, progress), min(RECALL_K + 1, n))
-    card: Card = {
-        "index": describe(fitted),
-        "asked_for": describe(replace(settings, nlist=settings.nlist or fitted.nlist)),
-        "metric": "squared L2 of L2-normalised vectors",
-        "n": index.ntotal,
-        "d": d,
-        "nprobe": _nprobe(index),
-        "rerank": RERANK,
-        "train_seconds": round(train_seconds, 2),
-        "vectors": relative_to_card(vectors.path, output),
-        "vectors_card": vectors.card,
-    }
+    card = IndexCard(
+        index=describe(fitted),
+        asked_for=describe(replace(settings, nlist=settings.nlist or fitted.nlist)),
+        metric="squared L2 of L2-normalised vectors",
+        n=index.ntotal,
+        d=d,
+        nprobe=_nprobe(index),
+        rerank=RERANK,
+        train_seconds=round(train_seconds, 2),
+        vectors=relative_to_card(vectors.path, output),
+        vectors_card=vectors.described(),
+    )
     progress("checking", 0)
-    card["self_check"] = _self_check(GalleryIndex(index, card), vectors, chosen, queries, exact)
-    with replacing(output) as temporary:
-        faiss.write_index(index, str(temporary))
-    card["bytes"] = output.stat().st_size
-    write_card(output, card)
+    card.self_check = _self_check(GalleryIndex(index, card), vectors, chosen, queries, exact)
+    _write(index, output, card)
     return card
+
+
+def _write(index: Any, output: Path, card: IndexCard) -> None:
+    import faiss
+
+    mend(output)
+    with locked(output):
+        part = part_of(output)
+        faiss.write_index(index, str(part))
+        card.bytes = part.stat().st_size
+        commit(output, card)
 
 
 def _sample_rows(n: int, settings: IndexSettings) -> Ids:
@@ -210,13 +218,13 @@ def _pca(sample: Floats, d_out: int) -> Any:
     return transform
 
 
-def _self_check(index: GalleryIndex, vectors: VectorFile, chosen: Ids, queries: Floats, exact: Ids) -> Card:
+def _self_check(index: GalleryIndex, vectors: VectorFile, chosen: Ids, queries: Floats, exact: Ids) -> dict[str, Any]:
     """Measure recall@k against exact search, with rows of the gallery as queries that must not find themselves."""
-    k = min(RECALL_K, index.card["n"] - 1)
+    k = min(RECALL_K, index.card.n - 1)
     if k < 1:
         return {}
     exact = _without(exact, chosen, k)
-    check: Card = {"queries": len(chosen), "k": k, "rerank": index.rerank}
+    check: dict[str, Any] = {"queries": len(chosen), "k": k, "rerank": index.rerank}
     for name, rerank in (("approximate", 0), ("reranked", index.rerank)):
         began = time.perf_counter()
         found = [index.search(query, k + 1, index.nprobe, vectors, rerank)[1] for query in queries]

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from jupyter_page import CHROMIUM, chromium
 from PIL import Image
 from playwright.sync_api import Browser
 
+from similar_images.cards import Failure, VectorsCard
 from similar_images.conversion import converted, converted_file
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.extraction import extract
@@ -19,6 +21,7 @@ from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.runtimes import Runtime, open_runtime
 from similar_images.samples import draw_samples
+from similar_images.unfinished_vectors import UnfinishedVectors
 from similar_images.vectors import open_vectors
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +40,7 @@ def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where fixtures that many tests share keep converted encoders: not where yours are."""
     folder = tmp_path_factory.mktemp("cache")
     os.environ["SIMILAR_IMAGES_CACHE"] = str(folder)
+    os.environ["XDG_DATA_HOME"] = str(folder / "key")  # nor is the key that signs cards yours
     yield folder
     del os.environ["SIMILAR_IMAGES_CACHE"]
 
@@ -128,6 +132,18 @@ def photo(tmp_path: Path) -> Path:
     image.paste("blue", (32, 0, 64, 48))
     image.save(tmp_path / "photo.jpg", quality=95)
     return tmp_path / "photo.jpg"
+
+
+def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> Path:
+    """Write vectors with their list (0.jpg, 1.jpg, ...) and card, as extraction does; rows of zeros have failed."""
+    unfinished = UnfinishedVectors(path, rows.shape, {"encoder": "test"})
+    unfinished.open(start_anew=False)
+    unfinished.write(0, rows)
+    for row in np.flatnonzero(~rows.any(axis=1)).tolist():
+        unfinished.failures[row] = Failure(row=row, name=f"{row}.jpg", reason="cut off")
+    n, d = rows.shape
+    unfinished.finish(VectorsCard(n=n, d=d, img_dir=img_dir), [f"{row}.jpg" for row in range(n)])
+    return path
 
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

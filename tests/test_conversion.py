@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 from similar_images import conversion
+from similar_images.cards import ConvertedCard, read_card, write_card
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder, load_or_save_encoder
 from similar_images.runtimes import open_runtime
 
@@ -71,8 +71,10 @@ def test_remembered_encoder_of_another_keras_is_forgotten(tmp_path: Path, monkey
     monkeypatch.setenv("SIMILAR_IMAGES_CACHE", str(tmp_path))
     black(load_encoder(SPEC))
     assert conversion.remembered(SPEC) is not None
-    card = next(tmp_path.glob("*.json"))
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"keras": "2.0"}))
+    file = next(tmp_path.glob("*.xml"))
+    card = read_card(file, ConvertedCard)
+    card.keras = "2.0"
+    write_card(file, card)
     assert conversion.remembered(SPEC) is None
 
 

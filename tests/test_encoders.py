@@ -111,7 +111,7 @@ def test_load_or_save_encoder_saves_once_and_refuses_another(tmp_path: Path) -> 
 def test_encoder_survives_its_card(tmp_path: Path) -> None:
     encoder = load_or_save_encoder(EncoderSpec("mobilenet_v2", weights="none"), tmp_path / "model.keras")
     card = encoder.card(tmp_path / "vectors" / "x.npy")
-    assert card["model_file"] == "../model.keras"
+    assert card.model_file == "../model.keras"
     again = load_encoder(spec_of_card(card, tmp_path / "vectors" / "x.npy"))
     assert again.weights_digest == encoder.weights_digest
     (tmp_path / "model.keras").unlink()  # it can be made again
@@ -121,7 +121,7 @@ def test_encoder_survives_its_card(tmp_path: Path) -> None:
 def test_card_keeps_a_weights_file_with_a_plus_in_its_name(tmp_path: Path, encoder: Encoder) -> None:
     spec = EncoderSpec("mobilenet_v2", weights=str(tmp_path / "a+b.h5"))
     card = replace(encoder, spec=spec).card(tmp_path / "v.npy")
-    assert card["weights"] == "a+b.h5" and spec_of_card(card, tmp_path / "v.npy") == spec
+    assert card.weights == "a+b.h5" and spec_of_card(card, tmp_path / "v.npy") == spec
 
 
 def test_own_model_file_is_taken_as_it_is(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, run
+from msgspec.structs import asdict
 from PIL import Image
 from test_images import bad_files
 
@@ -55,8 +56,8 @@ def test_extract_gives_row_i_the_photo_of_line_i(folder: Path, runtime: Runtime)
     assert read_file_list(output.with_name("out.npy.txt")) == names
     for row, name in enumerate(names):
         assert cosine(vectors.array[row], alone(runtime, folder / name)) > 0.9999
-    assert vectors.card["encoder"] == "mobilenet_v2" and vectors.card["trained"] is False
-    assert vectors.card["img_dir"] == "photos"
+    assert vectors.card.encoder == "mobilenet_v2" and vectors.card.trained is False
+    assert vectors.card.img_dir == "photos"
 
 
 def test_extract_is_independent_of_batch_size(folder: Path, runtime: Runtime) -> None:
@@ -91,10 +92,11 @@ def test_extract_of_bad_and_odd_files_encodes_the_good_and_names_the_bad(folder:
     output = folder.parent / "out.npy"
     done = extract(names, folder, output, runtime)
     vectors, card = np.load(output), json.loads((folder.parent / "out.npy.json").read_text())
-    assert {failure["name"] for failure in done.failures} == {*bad, ""}
-    assert card["failures"] == done.failures and all(failure["reason"] for failure in done.failures)
-    failed = [failure["row"] for failure in done.failures]
-    assert [names[row] for row in failed] == [failure["name"] for failure in done.failures]
+    assert {failure.name for failure in done.failures} == {*bad, ""}
+    assert card["failures"] == [asdict(failure) for failure in done.failures]
+    assert all(failure.reason for failure in done.failures)
+    failed = [failure.row for failure in done.failures]
+    assert [names[row] for row in failed] == [failure.name for failure in done.failures]
     assert np.array_equal(np.flatnonzero(~vectors.any(axis=1)), sorted(failed))
     for name in good:
         assert cosine(vectors[names.index(name)], alone(runtime, folder / name)) > 0.9999, name
@@ -145,10 +147,10 @@ def test_extract_update_encodes_what_is_new_and_drops_what_is_gone(folder: Path,
 def test_extract_update_with_another_runtime_keeps_what_is_there_and_says_so(folder: Path, encoder: Encoder) -> None:
     output = folder.parent / "out.npy"
     extract(list_photos(folder)[1:], folder, output, open_runtime(encoder, "tensorflow", "f32"))
-    assert open_vectors(output).card["made_with"] == ["TensorFlow f32"]
+    assert open_vectors(output).card.made_with == ["TensorFlow f32"]
     done = extract(list_photos(folder), folder, output, open_runtime(encoder, "openvino", "f32"), update=True)
     assert (done.encoded, done.kept) == (1, 8)
-    assert open_vectors(output).card["made_with"] == ["OpenVINO f32", "TensorFlow f32"]
+    assert open_vectors(output).card.made_with == ["OpenVINO f32", "TensorFlow f32"]
 
 
 @pytest.mark.parametrize("workers", [1, 3])

@@ -26,7 +26,7 @@ def test_file_list_with_odd_names_survives(tmp_path: Path) -> None:
 
 def test_read_file_list_of_published_form(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"\xef\xbb\xbfb.jpg\r\n\na.jpg")
-    assert read_file_list(tmp_path / "list.txt") == ["b.jpg", "", "a.jpg"]
+    assert read_file_list(tmp_path / "list.txt") == ["b.jpg", "a.jpg"]
 
 
 def test_read_file_list_of_nothing_is_empty(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pytest
 from http_server import serve
 from PIL import Image
 
+from similar_images.cards import Failure
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
 from similar_images.filters import matching
@@ -114,7 +115,7 @@ def test_gallery_of_files_that_do_not_belong_together_is_refused(moved: Path, ph
 
 def test_gallery_whose_encoder_changed_refuses_new_photos_only(moved: Path, photo: Path) -> None:
     opened = Gallery.open(moved)
-    opened.card["weights_digest"] = "0" * 64
+    opened.card.weights_digest = "0" * 64
     assert opened.search(0, k=1)[0].image_id == 0
     with pytest.raises(EncoderError, match="are not those that made"):
         opened.search(photo)
@@ -168,7 +169,7 @@ def test_search_among_some_finds_the_nearest_of_these(gallery: Gallery) -> None:
 
 def test_search_among_never_finds_photos_without_a_vector(moved: Path) -> None:
     opened = Gallery.open(moved)
-    opened.card["failures"] = [{"row": 3, "name": opened.names[3], "reason": "cut off"}]
+    opened.card.failures = [Failure(row=3, name=opened.names[3], reason="cut off")]
     assert 3 not in [hit.image_id for hit in opened.search(0, 75, among=np.ones(75, np.bool_))]
 
 

@@ -1,10 +1,11 @@
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_vectors
 
-from similar_images._files import write_card
+from similar_images._files import digest
+from similar_images.cards import IndexCard, read_card, write_card
 from similar_images.gallery import Gallery
 from similar_images.index import GalleryIndex, GalleryIndexError
 from similar_images.index_building import IndexSettings, build_index
@@ -17,10 +18,7 @@ def vectors(tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
     path = tmp_path_factory.mktemp("vectors") / "seeded.saved_predictions.npy"
     values = np.random.default_rng(0).standard_normal((5000, 64), np.float32)
     values[::7] = 0
-    np.save(path, values)
-    failures = [{"row": row, "name": str(row), "reason": "cut off"} for row in range(0, 5000, 7)]
-    write_card(path, {"n": 5000, "d": 64, "digest": "", "failures": failures})
-    return open_vectors(path)
+    return open_vectors(write_vectors(path, values))
 
 
 @pytest.mark.parametrize("factory", ["", "Flat", "IVF16,Flat", "PQ8", "PCA32,IVF16,PQ8", "HNSW16"])
@@ -54,14 +52,19 @@ def test_open_of_what_is_no_index_says_so(tmp_path: Path, index_file: Path) -> N
     text.write_text("no index")
     with pytest.raises(GalleryIndexError, match="has no card"):
         GalleryIndex.open(text)
-    card = index_file.with_name(index_file.name + ".json").read_text()
-    text.with_name("text.faiss.index.json").write_text(card)
-    with pytest.raises(GalleryIndexError, match="not a whole Faiss index"):
+    card = read_card(index_file, IndexCard)
+    write_card(text, card)
+    with pytest.raises(GalleryIndexError, match="not the index that its card describes"):
         GalleryIndex.open(text)
     text.write_bytes(index_file.read_bytes()[:1000])
-    with pytest.raises(GalleryIndexError, match="not a whole Faiss index"):
+    with pytest.raises(GalleryIndexError, match="not the index that its card describes"):
+        GalleryIndex.open(text)
+    card.digest = digest(text)  # of an index that another Faiss wrote, say
+    write_card(text, card)
+    with pytest.raises(GalleryIndexError, match="this Faiss can't read"):
         GalleryIndex.open(text)
     text.write_bytes(index_file.read_bytes())
-    text.with_name("text.faiss.index.json").write_text(json.dumps(json.loads(card) | {"n": 12}))
+    card.digest, card.n = digest(text), 12
+    write_card(text, card)
     with pytest.raises(GalleryIndexError, match="of different runs"):
         GalleryIndex.open(text)

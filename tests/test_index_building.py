@@ -87,10 +87,10 @@ def test_build_index_of_very_few_photos_works(tmp_path: Path, n: int) -> None:
 
 def test_build_index_checks_itself_against_exact_search(tmp_path: Path) -> None:
     vectors = vectors_like_real_ones(4_000, 64, tmp_path / "v.npy")
-    check = build(vectors, IndexSettings()).card["self_check"]
+    check = build(vectors, IndexSettings()).card.self_check
     assert 0.1 < check["recall_approximate"] < check["recall_reranked"] <= 1
     assert check["ms_approximate"] > 0 and check["queries"] == 200
-    assert build(vectors, IndexSettings(factory="Flat")).card["self_check"]["recall_approximate"] == 1
+    assert build(vectors, IndexSettings(factory="Flat")).card.self_check["recall_approximate"] == 1
 
 
 def test_build_index_twice_gives_the_same_bytes(tmp_path: Path) -> None:
@@ -143,8 +143,8 @@ def test_real_vgg16_vectors_reach_their_recall(shared: Path, tmp_path: Path) -> 
     vectors = open_vectors(tmp_path / "v.npy")
     published = build(vectors, IndexSettings(pca=None)).card
     usual = build(vectors, IndexSettings()).card
-    assert usual["self_check"]["recall_reranked"] >= 0.99
-    assert usual["self_check"]["recall_approximate"] > published["self_check"]["recall_approximate"] + 0.1
+    assert usual.self_check["recall_reranked"] >= 0.99
+    assert usual.self_check["recall_approximate"] > published.self_check["recall_approximate"] + 0.1
     assert usual["bytes"] < published["bytes"] / 2
 
 

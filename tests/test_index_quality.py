@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
+from conftest import write_vectors
 
-from similar_images._files import digest, write_card
-from similar_images.file_list import write_file_list
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.index_quality import OperatingPoint, cheapest, operating_points
@@ -13,10 +12,7 @@ from similar_images.vectors import open_vectors
 def listed(tmp_path_factory: pytest.TempPathFactory) -> Gallery:
     """3,000 seeded vectors in an index with lists and codes."""
     path = tmp_path_factory.mktemp("listed") / "v.saved_predictions.npy"
-    np.save(path, np.random.default_rng(0).standard_normal((3000, 32), np.float32))
-    write_file_list(path.with_name(path.name + ".txt"), [f"{row}.jpg" for row in range(3000)])
-    card = {"n": 3000, "d": 32, "digest": digest(path), "failures": [], "img_dir": "."}
-    write_card(path, card | {"file_list_digest": digest(path.with_name(path.name + ".txt"))})
+    write_vectors(path, np.random.default_rng(0).standard_normal((3000, 32), np.float32), img_dir=".")
     build_index(open_vectors(path), path.with_name("v.faiss.index"), IndexSettings(nlist=16, pca=None))
     return Gallery.open(path.with_name("v.faiss.index"))
 

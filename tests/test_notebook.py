@@ -3,8 +3,9 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_vectors
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -49,8 +50,8 @@ def test_notebook_with_vectors_of_another_index_says_so(
     index_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(index_file.parent, tmp_path / "copy")
-    card = tmp_path / "copy" / "photos.saved_predictions.npy.json"
-    card.write_text(json.dumps(json.loads(card.read_text()) | {"digest": "of another run"}))
+    vectors = tmp_path / "copy" / "photos.saved_predictions.npy"
+    write_vectors(vectors, np.ones((75, 1280), np.float32))
     with pytest.raises(CellExecutionError) as caught:
         execute(tmp_path / "copy" / index_file.name, tmp_path, monkeypatch)
     assert "built from other vectors" in str(caught.value) and "Traceback (most recent" not in str(caught.value)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import run
 
+from similar_images.cards import Failure
 from similar_images.encoders import Encoder
 from similar_images.vectors import open_vectors
 
@@ -107,7 +108,7 @@ def test_extract_from_a_list_names_the_output_after_it(work: Path) -> None:
     assert done.returncode == 0 and "missing.jpg: there is no such file" in done.stdout
     vectors = open_vectors(work / "list.txt.saved_predictions.npy")
     assert vectors.array.any(axis=1).tolist() == [True, True, False]
-    assert vectors.card["failures"] == [{"row": 2, "name": "missing.jpg", "reason": "there is no such file"}]
+    assert vectors.card.failures == [Failure(row=2, name="missing.jpg", reason="there is no such file")]
 
 
 def test_extract_saves_and_loads_the_model_file(work: Path) -> None:

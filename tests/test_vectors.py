@@ -3,61 +3,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from conftest import write_vectors
 
-from similar_images.vectors import UnfinishedVectors, VectorsError, normalise, open_vectors, read_names
-
-
-def finished(path: Path, rows: np.ndarray) -> Path:
-    unfinished = UnfinishedVectors(path, rows.shape, {"encoder": "test"})
-    unfinished.open(start_anew=False)
-    unfinished.write(0, rows)
-    unfinished.finish({"encoder": "test"}, [f"{row}.jpg" for row in range(len(rows))])
-    return path
-
+from similar_images.vectors import VectorsError, normalise, open_vectors, read_names
 
 ROWS = np.arange(12, dtype=np.float32).reshape(3, 4)
-
-
-def test_unfinished_vectors_appear_whole_and_leave_nothing_behind(tmp_path: Path) -> None:
-    path = finished(tmp_path / "a.saved_predictions.npy", ROWS)
-    assert np.array_equal(np.load(path), ROWS) and np.load(path).dtype == np.float32
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == [path.name, f"{path.name}.json", f"{path.name}.txt"]
-    vectors = open_vectors(path)
-    assert read_names(path, 3, vectors.card["file_list_digest"]) == ["0.jpg", "1.jpg", "2.jpg"]
-
-
-def test_unfinished_vectors_go_on_from_the_last_checkpoint_only_with_the_same_options(tmp_path: Path) -> None:
-    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 32})
-    assert first.open(start_anew=False) is False
-    first.write(0, ROWS[:1])
-    first.failures[0] = {"row": 0, "name": "0.jpg", "reason": "it is empty"}
-    first.checkpoint(1)
-    first.close()
-    with pytest.raises(VectorsError, match=r"another batch_size \(32, now 16\).*--overwrite"):
-        UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 16}).open(start_anew=False)
-    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"batch_size": 32})
-    assert again.open(start_anew=False) is True
-    assert (again.done, again.failures) == (1, first.failures)
-
-
-def test_unfinished_vectors_ignore_the_record_of_a_run_that_is_gone(tmp_path: Path) -> None:
-    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
-    first.open(start_anew=False)
-    first.checkpoint(2)
-    first.close()
-    (tmp_path / "a.npy.part").unlink()
-    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
-    assert again.open(start_anew=False) is False and again.done == 0
-    again.close()  # killed before its first checkpoint
-    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open(start_anew=False) is False
-
-
-def test_unfinished_vectors_written_by_two_runs_are_refused(tmp_path: Path) -> None:
-    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
-    first.open(start_anew=False)
-    with pytest.raises(VectorsError, match="another run is writing"):
-        UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open(start_anew=False)
-    first.close()
 
 
 def test_open_vectors_without_card_takes_4096_for_the_published_ones(tmp_path: Path) -> None:
@@ -65,9 +15,9 @@ def test_open_vectors_without_card_takes_4096_for_the_published_ones(tmp_path: P
     np.save(tmp_path / "other.npy", np.ones((2, 8), np.float32))
     (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\n")
     published = open_vectors(tmp_path / "list.txt.saved_predictions.npy")
-    assert (published.card["encoder"], published.card["layer"], published.card["resize"]) == ("vgg16", "fc2", "keras")
+    assert (published.card.encoder, published.card.layer, published.card.resize) == ("vgg16", "fc2", "keras")
     assert read_names(published.path, 2, None) == ["a.jpg", "b.jpg"]
-    assert "encoder" not in open_vectors(tmp_path / "other.npy").card
+    assert open_vectors(tmp_path / "other.npy").card.encoder == ""
 
 
 def test_open_vectors_of_what_is_none_says_so(tmp_path: Path) -> None:
@@ -83,9 +33,9 @@ def test_open_vectors_of_what_is_none_says_so(tmp_path: Path) -> None:
 
 
 def test_vectors_and_names_of_other_runs_are_refused(tmp_path: Path) -> None:
-    path = finished(tmp_path / "a.npy", ROWS)
+    path = write_vectors(tmp_path / "a.npy", ROWS)
     names = path.with_name("a.npy.txt")
-    digest = open_vectors(path).card["file_list_digest"]
+    digest = open_vectors(path).card.file_list_digest
     names.write_text("0.jpg\n1.jpg\nother.jpg\n")
     with pytest.raises(VectorsError, match="was changed after"):
         read_names(path, 3, digest)
@@ -104,7 +54,7 @@ def test_vectors_and_names_of_other_runs_are_refused(tmp_path: Path) -> None:
 
 
 def test_distances_are_squared_l2_of_unit_vectors(tmp_path: Path) -> None:
-    vectors = open_vectors(finished(tmp_path / "a.npy", ROWS))
+    vectors = open_vectors(write_vectors(tmp_path / "a.npy", ROWS))
     unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
     expected = ((unit[[2, 0]] - unit[1]) ** 2).sum(axis=1)
     assert np.allclose(vectors.distances(unit[1], np.array([2, 0])), expected, atol=1e-6)
@@ -118,7 +68,7 @@ def test_normalise_leaves_zeros_and_the_callers_array_alone() -> None:
 
 def test_chunks_make_up_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("similar_images.vectors.CHUNK_BYTES", 32)
-    chunks = list(open_vectors(finished(tmp_path / "a.npy", ROWS)).chunks())
+    chunks = list(open_vectors(write_vectors(tmp_path / "a.npy", ROWS)).chunks())
     assert [start for start, _ in chunks] == [0, 2]
     assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), ROWS)
 

@@ -253,7 +253,7 @@ class SearchPanel(ipw.VBox):
 
     def _say(self, what: str, busy: bool = False) -> None:
         label = escape(self.gallery.encoder_label)
-        if not self.gallery.card.get("trained", True):
+        if not self.gallery.card.trained:
             label = f'<span class="si-untrained" title="Results mean little.">{label}</span>'
         facts = f"{len(self.gallery):,} photos · {label} · {escape(self.gallery.index_label)}"
         bar = ' <progress aria-label="working"></progress>' if busy else ""

@@ -1,0 +1,309 @@
+"""Cards: what a file says of itself, in JSON beside it; typed, checked, and signed by whoever wrote it.
+
+A card may lead to other files: photos, weights, vectors. Those of a stranger's card must lie in the card's own folder
+or below; a card that was written on this machine by its user may lead anywhere, since that user said where. The
+signature, made with a key that only this user has, tells the two apart.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta, Struct
+
+from similar_images._files import card_path, digest, flush, note_digest, part_of, put_in_place, replacing
+
+Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, Meta(ge=0)]
+Positive = Annotated[int, Meta(ge=1)]
+
+
+class CardError(ValueError):
+    """A card is damaged, or leads where it may not; the message says what to do."""
+
+
+class Card(Struct, kw_only=True, forbid_unknown_fields=True):
+    """What all cards are."""
+
+
+class Failure(Card, kw_only=True):
+    """A photo that could not be read.
+
+    Attributes:
+        row: its row in the vectors file, which is zero.
+        name: as the file list has it.
+        reason: why.
+    """
+
+    row: Count
+    name: str
+    reason: str
+
+
+class EncoderCard(Card, kw_only=True):
+    """What made vectors, see `encoders.Encoder`.
+
+    Attributes:
+        encoder: its name; "" for unknown.
+        layer: of vgg16, None for all others.
+        weights: "imagenet", "none", or a file relative to the card; two joined by "+".
+        trained: whether the weights were learnt from photos.
+        weights_digest: SHA-256 of all weights, None for unknown.
+        model_file: a Keras model relative to the card, None where the encoder is made by its name.
+        model_digest: SHA-256 of that file.
+        resize: how photos come to the encoder's size.
+        size: (width, height) of that, in pixels.
+        d: length of a vector.
+    """
+
+    encoder: str = ""
+    layer: str | None = None
+    weights: str = "none"
+    trained: bool = True
+    weights_digest: Digest | None = None
+    model_file: str | None = None
+    model_digest: Digest | None = None
+    resize: Literal["bilinear", "keras"] = "bilinear"
+    size: tuple[Positive, Positive] = (1, 1)
+    d: Positive
+
+
+class ModelCard(EncoderCard, kw_only=True):
+    """What a saved encoder's model file holds.
+
+    Attributes:
+        digest: SHA-256 of the file.
+    """
+
+    digest: Digest
+
+
+class ConvertedCard(EncoderCard, kw_only=True):
+    """What an encoder that was converted for OpenVINO holds.
+
+    Attributes:
+        keras: version of Keras that it was made from.
+        openvino: version of OpenVINO that made it.
+        cosines: by runtime and precision, the cosine to float32 that was measured.
+        bytes: size of its file of weights.
+    """
+
+    keras: str
+    openvino: str | None
+    cosines: dict[str, float] = {}
+    bytes: Count
+
+
+class VectorsCard(EncoderCard, kw_only=True):
+    """What a vectors file holds.
+
+    Attributes:
+        n: number of vectors.
+        digest: SHA-256 of the file, None for one that came without a card and has not been read yet.
+        file_list_digest: SHA-256 of the list of its rows, likewise.
+        failures: the photos that could not be read.
+        img_dir: folder of the photos, relative to the card; None for unknown.
+        made_with: runtimes and precisions that encoded its rows, the latest first: "OpenVINO bf16", say.
+        request: SHA-256 of what the run that wrote it was asked for.
+    """
+
+    n: Positive
+    digest: Digest | None = None
+    file_list_digest: Digest | None = None
+    failures: list[Failure] = []
+    img_dir: str | None = None
+    made_with: list[str] = []
+    request: Digest | None = None
+
+
+class IndexCard(Card, kw_only=True):
+    """What an index is made of.
+
+    Attributes:
+        index: what Faiss' index factory would call it.
+        asked_for: likewise, before it was fitted to the size of the gallery.
+        metric: in words.
+        n: number of vectors in it.
+        d: their length.
+        nprobe: inverted lists to look into.
+        rerank: candidates to compare exactly.
+        train_seconds: how long its training took.
+        vectors: the vectors file, relative to the card.
+        vectors_card: what that says of itself.
+        self_check: how the index compares with exact search.
+        bytes: size of the index file.
+        digest: SHA-256 of it, None before it is written.
+    """
+
+    index: str
+    asked_for: str
+    metric: str
+    n: Positive
+    d: Positive
+    nprobe: Positive
+    rerank: Count
+    train_seconds: float
+    vectors: str
+    vectors_card: VectorsCard
+    self_check: dict[str, Any] = {}
+    bytes: Count = 0
+    digest: Digest | None = None
+
+
+class MapCard(Card, kw_only=True):
+    """What a map of a gallery was made of.
+
+    Attributes:
+        method: how.
+        vectors_digest: SHA-256 of the vectors file.
+        n: number of photos.
+        digest: SHA-256 of the map itself.
+    """
+
+    method: str
+    vectors_digest: Digest
+    n: Positive
+    digest: Digest | None = None
+
+
+class UnfinishedCard(Card, kw_only=True):
+    """How far a vectors file in the making is good.
+
+    Attributes:
+        made_of: what the run depends on.
+        done: photos whose rows are on the disk, in the order of encoding.
+        failures: those of them that could not be read.
+    """
+
+    made_of: dict[str, Any]
+    done: Count = 0
+    failures: list[Failure] = []
+
+
+Kind = TypeVar("Kind", bound=Card)
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Write the card of `path`, signed; a change to a stranger's card is not."""
+    signs = not card_path(path).exists() or is_own(path)
+    _write(card_path(path), card, signs)
+
+
+def commit(path: Path, card: VectorsCard | IndexCard | MapCard) -> None:
+    """Put `part_of(path)` in place with its card, and with its list where one is written.
+
+    Args:
+        path: the file; the caller holds the lock on it.
+        card: its card, whose digest is filled in.
+    """
+    flush(part_of(path))
+    with open(part_of(path), "rb") as file:
+        card.digest = digest(file)
+        note_digest(file, card.digest)
+    _write(part_of(card_path(path)), card, signs=True)
+    put_in_place(path)
+
+
+def read_card(path: Path, kind: type[Kind]) -> Kind | None:
+    """Return the card of `path`, or None where it has none.
+
+    Raises:
+        CardError: it is damaged, or not of this kind.
+    """
+    said = _said(path)
+    if said is None:
+        return None
+    content = {name: value for name, value in said.items() if name not in ("checksum", "signature")}
+    try:
+        if said.get("checksum", _checksum(content)) != _checksum(content):
+            raise ValueError("its checksum is another: it was damaged, or changed by hand")
+        return msgspec.convert(content, kind)
+    except ValueError as error:
+        raise CardError(f"{card_path(path)} can't be used ({error}): make {path} again") from error
+
+
+def is_own(path: Path) -> bool:
+    """Tell whether the card of `path` was written by this user on this machine."""
+    said = _said(path) or {}
+    made = _signature(str(said.get("checksum")))
+    return made is not None and hmac.compare_digest(made, str(said.get("signature")))
+
+
+def check_links(path: Path, files: Iterable[Path]) -> None:
+    """Find out whether the card of `path`, a stranger's, leads only to files in its folder or below.
+
+    Raises:
+        CardError: it does not; the message says what to do.
+    """
+    folder = path.resolve().parent
+    outside = [file for file in files if not file.resolve().is_relative_to(folder)]
+    if outside:
+        raise CardError(
+            f"{card_path(path)} was not written by you on this machine, and leads to {outside[0]}, outside of its "
+            "folder: say yourself where the photos are (img_dir), or make the gallery again"
+        )
+
+
+def relative_to_card(target: Path, path: Path) -> str:
+    """Return `target` as the card of `path` names it: relative to its folder, so that both can move together."""
+    return os.path.relpath(target.resolve(), path.resolve().parent)
+
+
+def from_card(name: str, path: Path) -> Path:
+    """Return the file that the card of `path` calls `name`; the inverse of `relative_to_card`."""
+    return Path(os.path.normpath(path.resolve().parent / name))
+
+
+def _write(file: Path, card: Card, signs: bool) -> None:
+    content = msgspec.to_builtins(card)
+    checksum = _checksum(content)
+    signature = _signature(checksum) if signs else None
+    with replacing(file) as temporary:
+        text = json.dumps(content | {"checksum": checksum, "signature": signature}, indent=2)
+        temporary.write_text(text + "\n", encoding="ascii")
+
+
+def _said(path: Path) -> dict[str, Any] | None:
+    try:
+        said = json.loads(card_path(path).read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError):
+        said = None
+    if not isinstance(said, dict):
+        raise CardError(f"{card_path(path)} is damaged: it is not a JSON object; make {path} again")
+    return said
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _signature(checksum: str) -> str | None:
+    """Return a checksum signed with this user's key, None where there can be no key."""
+    folder = Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "similar_images"
+    key = _key(folder)
+    return hmac.digest(key, checksum.encode(), "sha256").hex() if key else None
+
+
+@cache
+def _key(folder: Path) -> bytes | None:
+    """Return the secret that a folder keeps, made when it is first asked for."""
+    with contextlib.suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "key").exists():
+            with tempfile.NamedTemporaryFile(dir=folder) as made, contextlib.suppress(FileExistsError):
+                made.write(secrets.token_bytes(32))
+                made.flush()
+                os.link(made.name, folder / "key")  # whole, and only if no other process was quicker
+        return (folder / "key").read_bytes()
+    return None
