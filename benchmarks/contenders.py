@@ -118,9 +118,10 @@ def encoder_alone(count: int, precision: str = "auto") -> Figures:
 
 def matrix_product(precision: str) -> Figures:
     """Multiply matrices of 4096 x 4096 with OpenVINO, 8 times in a row: what this processor can do at best."""
-    import openvino
-    from openvino import opset13 as ops
+    from similar_images.openvino_runtime import import_openvino
 
+    openvino = import_openvino()
+    ops = openvino.opset13
     side, products = 4096, 8
     constant = ops.constant(np.random.default_rng(0).random((side, side), np.float32) / side)
     given = product = ops.parameter([side, side], np.float32)

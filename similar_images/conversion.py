@@ -25,6 +25,7 @@ from similar_images.cards import ConvertedCard, read_card, write_card
 from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
+from similar_images.openvino_runtime import import_openvino
 from similar_images.weights import EncoderError
 
 CALIBRATION_PHOTOS = 300
@@ -118,6 +119,7 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
     """
     try:
         with contextlib.redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):  # NNCF's progress
+            import_openvino()
             import nncf
 
             nncf.set_log_level(logging.ERROR)
@@ -167,19 +169,15 @@ def _card_of_whole(file: Path) -> ConvertedCard | None:
 
 def read(file: Path) -> Any:
     """Return the `openvino.Model` that a file holds."""
-    import openvino
-
-    return openvino.Core().read_model(file)
+    return import_openvino().Core().read_model(file)
 
 
 def keep(model: Any, file: Path, encoder: Encoder) -> None:
     """Write an `openvino.Model` with its card, which comes last and so vouches for the rest."""
-    import openvino
-
     card_path(file).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting-") as folder:
         written = Path(folder) / file.name
-        openvino.save_model(model, written, compress_to_fp16=False)
+        import_openvino().save_model(model, written, compress_to_fp16=False)
         for part in (written.with_suffix(".bin"), written):
             with open(part, "rb+") as stream:
                 os.fsync(stream.fileno())
@@ -190,10 +188,7 @@ def keep(model: Any, file: Path, encoder: Encoder) -> None:
 
 
 def _convert(encoder: Encoder) -> Any:
-    import openvino
-    from openvino.preprocess import PrePostProcessor
-
-    keras_model = encoder.model
+    openvino, keras_model = import_openvino(), encoder.model
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras says that OpenVINO calls the model with a tuple
@@ -205,7 +200,7 @@ def _convert(encoder: Encoder) -> Any:
         ) from error
     width, height = encoder.size
     model.reshape([-1, height, width, 3])
-    whole = PrePostProcessor(model)
+    whole = openvino.preprocess.PrePostProcessor(model)
     whole.input().tensor().set_element_type(openvino.Type.u8)
     whole.output().tensor().set_element_type(openvino.Type.f32)
     return whole.build()

@@ -1,6 +1,7 @@
 """Runs encoders with OpenVINO on the processor, several batches in flight."""
 
 import itertools
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -16,6 +17,14 @@ Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
 
 IN_FLIGHT = 3  # one that runs, one that waits for its turn, one being filled
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without the package that reports each use of it, and of NNCF, to their makers."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # for both it is as if not installed
+    import openvino
+
+    return openvino
 
 
 class OpenVINORuntime:
@@ -76,14 +85,12 @@ class OpenVINORuntime:
     def _up_to(self, places: tuple[int, ...]) -> Any:
         """Return the encoder up to the last layers that have so many places, compiled."""
         if places not in self._compiled_parts:
-            import openvino
-
             model = self._model.clone()
             outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
             wanted = [[output for output in reversed(outputs) if _places(output) >= count] for count in places]
             if not all(wanted):
                 raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
-            part = openvino.Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
+            part = import_openvino().Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
             self._compiled_parts[places] = self._ready(part)
         return self._compiled_parts[places]
 
@@ -97,10 +104,8 @@ class OpenVINORuntime:
 
     def _ready(self, model: Any) -> Any:
         """Compile a model; where nothing is said, OpenVINO calculates in bf16 on processors that have it."""
-        import openvino
-
         settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
-        return openvino.Core().compile_model(model, "CPU", settings)
+        return import_openvino().Core().compile_model(model, "CPU", settings)
 
 
 def _places(output: Any) -> int:

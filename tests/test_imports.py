@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "unfinished_vectors": {"_files", "cards", "file_list", "vectors"},
     "compact": {"_files", "images", "weights"},
     "encoders": {"_files", "cards", "compact", "images", "weights"},
-    "conversion": {"_files", "cards", "compact", "encoders", "images", "weights"},
+    "conversion": {"_files", "cards", "compact", "encoders", "images", "openvino_runtime", "weights"},
     "openvino_runtime": {"encoders", "images", "weights"},
     "tensorflow_runtime": {"encoders", "images", "weights"},
     "runtimes": {"conversion", "encoders", "images", "openvino_runtime", "tensorflow_runtime", "weights"},
@@ -73,7 +73,7 @@ MAY_IMPORT = {
 ONLY_IN = {
     "tensorflow": {"weights", "tensorflow_runtime", "distillation"},
     "keras": {"weights"},
-    "openvino": {"conversion", "openvino_runtime"},
+    "openvino": {"openvino_runtime"},
     "nncf": {"conversion"},
     "faiss": {"index", "index_building"},
     "ipywidgets": {"widgets"},
