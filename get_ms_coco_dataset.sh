@@ -22,27 +22,25 @@ esac
 # images.cocodataset.org has no certificate of its own; its files lie in this bucket.
 url=${MS_COCO_URL:-https://s3.amazonaws.com/images.cocodataset.org/zips/$split.zip}
 count=${MS_COCO_COUNT:-$count}
+case $count in *[!0-9]*) fail 2 "MS_COCO_COUNT must be a number, not $count" ;; esac
 folder=ms_coco/$split
 
 photos() { find "$1" -type f -name '*.jpg' | sed 's|.*/||' | LC_ALL=C sort; }
 
-mkdir -p ms_coco
+mkdir -p ms_coco 2>/dev/null || fail 1 "the folder ms_coco can't be made in $PWD: run this where you may write"
+alone ms_coco
 if [ ! -d "$folder" ]; then
     need unzip
-    [ -n "${MS_COCO_URL:-}" ] || room ms_coco "$megabytes"
+    [ -n "${MS_COCO_URL:-}" ] || room ms_coco "$megabytes" "$folder".*
     fetch "$url" "$folder.zip"
-    echo "Unpacking $folder.zip ..."
-    rm -rf "$folder.part"
-    unzip -q "$folder.zip" -d "$folder.part" || fail 1 "$folder.zip could not be unpacked: free some room, then run this again"
-    found=$(photos "$folder.part" | wc -l | tr -d ' ')
-    [ "$found" -eq "$count" ] || fail 1 "$url holds $found photos, not $count: is the address right?"
-    mv "$folder.part/$split" "$folder"
-    rm -rf "$folder.part" "$folder.zip"
+    unpack "$folder.zip" "$url" "$split/*.jpg" "$count" 20000000
+    mv "$folder.part" "$folder"
 fi
-photos "$folder" > "$list.part"
+photos "$folder" > "$list.part" || unwritable "$list.part"
 found=$(wc -l < "$list.part" | tr -d ' ')
-[ "$found" -eq "$count" ] || fail 1 "$folder holds $found photos, not $count: remove the folder and run this again"
+[ "$found" -eq "$count" ] || { rm "$list.part"; fail 1 "$folder holds $found photos, not $count: remove the folder and run this again"; }
 mv "$list.part" "$list"
+rm -rf "$folder.part" "$folder.zip" "$folder.zip.part"
 echo "$count photos are in $folder, their names in $list. Next:"
 echo "  python extract_image_vectors.py -l $list -d $folder"
 [ "$split" != val2014 ] || echo "or ./get_ms_coco_vectors.sh for vectors that somebody else has computed"

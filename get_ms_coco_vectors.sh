@@ -12,17 +12,28 @@ case ${1:-} in
 esac
 url=${MS_COCO_VECTORS_URL:-https://www.dropbox.com/s/zlt6aszbgzgi6d2/ms_coco_predictions_vgg.zip?dl=1}
 vectors=ms_coco_file_list.txt.saved_predictions.npy
-archive=ms_coco_predictions_vgg.zip
+name=ms_coco_predictions_vgg
 
+# Tell whether a file is a matrix of floats that NumPy saved, of the size that its header says: FILE
+is_matrix() {
+    header=$(dd if="$1" bs=512 count=1 2>/dev/null | LC_ALL=C tr -cd '[:print:]')
+    read -r bytes rows columns <<END
+$(echo "$header" | sed -n "s/^NUMPY.*'descr': '<f\([248]\)'.*'shape': (\([0-9]*\), \([0-9]*\)).*/\1 \2 \3/p")
+END
+    rest=$(($(wc -c < "$1") - ${bytes:-0} * ${rows:-0} * ${columns:-0}))
+    [ -n "$columns" ] && [ "$rest" -gt 0 ] && [ "$rest" -le 4096 ]
+}
+
+alone .
 if [ ! -f "$vectors" ]; then
     need unzip
-    [ -n "${MS_COCO_VECTORS_URL:-}" ] || room . 900
-    fetch "$url" "$archive"
-    unzip -l "$archive" "$vectors" >/dev/null || fail 1 "$url holds no $vectors: is the address right?"
-    unzip -p "$archive" "$vectors" > "$vectors.part" || fail 1 "$archive could not be unpacked: free some room, then run this again"
-    mv "$vectors.part" "$vectors"
-    rm "$archive"
+    [ -n "${MS_COCO_VECTORS_URL:-}" ] || room . 900 "$name".*
+    fetch "$url" "$name.zip"
+    unpack "$name.zip" "$url" "$vectors" 1 2000000000
+    is_matrix "$name.part/$vectors" || reject "$name.zip" "$url" "a $vectors that is no whole NumPy matrix"
+    mv "$name.part/$vectors" "$vectors"
 fi
+rm -rf "$name.part" "$name.zip" "$name.zip.part"
 echo "The vectors are in $vectors. Next:"
 [ -f ms_coco_file_list.txt ] || echo "  ./get_ms_coco_dataset.sh    (the photos, and the list that names the rows)"
 echo "  python build_search_db.py -i $vectors"

@@ -9,7 +9,8 @@ from threading import Thread
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the files of `folder`, with ranges; and /redirect/N/NAME, /slow, /endless, /to-file, /cut/NAME."""
+    """Serves the files of `folder`, with ranges; and /redirect/N/NAME, /slow, /endless, /to-file, /cut/NAME,
+    /stall/NAME, /silent."""
 
     folder: Path
     asked: list[tuple[str, str | None]]
@@ -28,8 +29,14 @@ class Handler(BaseHTTPRequestHandler):
             self._endless()
         elif kind == "slow":
             self._slow()
+        elif kind == "silent":
+            self.connection.recv(1)  # until the client hangs up
+        elif kind in ("cut", "stall"):
+            self._file(rest, cut=not self.headers["Range"] or kind == "stall")
+            if kind == "stall":
+                self.connection.recv(1)
         else:
-            self._file(rest if kind == "cut" else self.path.lstrip("/"), cut=kind == "cut")
+            self._file(self.path.lstrip("/"))
 
     def _redirect(self, to: str) -> None:
         self.send_response(302)
@@ -50,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(0.1)
 
-    def _file(self, name: str, cut: bool) -> None:
+    def _file(self, name: str, cut: bool = False) -> None:
         path = self.folder / name
         if not path.is_file():
             self.send_error(404)
@@ -65,7 +72,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
         self.end_headers()
         rest = data[start:]
-        self.wfile.write(rest[: len(rest) // 2] if cut and not self.headers["Range"] else rest)
+        self.wfile.write(rest[: len(rest) // 2] if cut else rest)
 
     def log_message(self, *_: object) -> None:
         """Keep the terminal quiet."""
@@ -78,7 +85,7 @@ def serve(folder: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     handler = type("FolderHandler", (Handler,), {"folder": folder, "asked": asked})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.handle_error = lambda *_: None  # clients hang up on purpose
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
     server.server_close()
