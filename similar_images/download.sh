@@ -13,12 +13,17 @@ need() { # PROGRAM
 # Be the only run in a folder, until this one and all programs that it started have ended: FOLDER
 alone() {
     exec 9< "$1"
+    lock || { sleep 1; lock; } || # what has just been killed takes a moment to end
+        fail 1 "another run is at work in $(cd "$1" && pwd): wait until it has ended"
+}
+
+lock() {
     if command -v flock >/dev/null; then
         flock -n 9
     else
         need python3
         python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
-    fi || fail 1 "another run is at work in $(cd "$1" && pwd): wait until it has ended"
+    fi
 }
 
 room() { # FOLDER MEGABYTES [WHAT IS THERE OF IT ...]
