@@ -1,0 +1,129 @@
+"""Runs a script again and again, killed before each of its changes to the disk in turn, and tells what came of it.
+
+A process of its own, so that each run can be a fork of one that has imported everything and started nothing:
+python killed_runs.py FOLDER SCRIPT ARGUMENT ... runs it in copies of FOLDER and prints a JSON list of `State`s.
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+ROOT = Path(__file__).parents[1]
+CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+
+@dataclass
+class State:
+    """What a killed run left and what the same command made of it.
+
+    Attributes:
+        killed: whether the run was killed; the last one ran to its end.
+        left: digests of the files by name.
+        opened: exit status of a process that opens what is there: 0, 3 for a sentence of the gallery's own.
+        code: exit status of the same command, run again.
+        said: what that wrote to standard error.
+        files: digests of the files afterwards.
+    """
+
+    killed: bool
+    left: dict[str, str]
+    opened: int
+    code: int
+    said: str
+    files: dict[str, str]
+
+
+def killed_runs(folder: Path, script: str, *arguments: str) -> list[State]:
+    """Return the states of a script, run in copies of a folder."""
+    command = [sys.executable, __file__, str(folder), script, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
+    return [State(**state) for state in json.loads(done.stdout)]
+
+
+def main(template: Path, script: str, *arguments: str) -> None:
+    sys.path.insert(0, str(ROOT))
+    import similar_images.gallery_map  # noqa: F401 - so that what scripts import later is there before the forks
+
+    command = importlib.import_module(script).main
+    states: list[State] = []
+    while not states or states[-1].killed:
+        number = len(states) + 1
+        with TemporaryDirectory(dir=template.parent) as copies:
+            folder, second = Path(copies) / "first", Path(copies) / "second"
+            shutil.copytree(template, folder)
+            code, _ = in_child(folder, lambda number=number: (kill_before_change(number), command(arguments)))
+            left = digests(folder)
+            shutil.copytree(folder, second)
+            opened, said = in_child(second, open_what_is_there)
+            again, said = in_child(folder, lambda: command(arguments))
+            states.append(State(code == -signal.SIGKILL, left, opened, again, said, digests(folder)))
+    print(json.dumps([asdict(state) for state in states]))
+
+
+def kill_before_change(number: int) -> None:
+    """Have this process killed when it is about to change the disk for the number-th time."""
+    left = number
+
+    def count(event: str, arguments: tuple) -> None:
+        nonlocal left
+        writes = event == "open" and isinstance(arguments[0], str) and arguments[2] & FOR_WRITING
+        if event in CHANGES or writes:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+
+
+def open_what_is_there() -> None:
+    from similar_images.gallery import Gallery, GalleryError
+    from similar_images.vectors import VectorsError, open_vectors
+
+    try:
+        for vectors in Path().glob("*.npy"):
+            open_vectors(vectors)
+        for index in Path().glob("*.faiss.index"):
+            gallery = Gallery.open(index)
+            for row in range(len(gallery)):
+                assert gallery.search(row, k=1)[0].distance < 1e-5
+    except (GalleryError, VectorsError):
+        sys.exit(3)
+    sys.exit(0)
+
+
+def in_child(folder: Path, what: Callable[[], object]) -> tuple[int, str]:
+    """Return the exit status of a child process that does something in a folder, and its standard error."""
+    log = folder.with_name("log")
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            os.chdir(folder)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            os.dup2(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC), 2)
+            what()
+        except SystemExit as error:
+            status = int(error.code or 0)
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
