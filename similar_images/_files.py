@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 MENDING_SECONDS = 10
+CLOCK_TICK_NS = 50_000_000  # a second write within a tick of the file system's clock leaves no trace in the time
 
 
 class BusyError(ValueError):
@@ -48,7 +49,9 @@ def is_unchanged(file: IO[bytes], known: str) -> bool:
 
 
 def note_digest(file: IO[bytes], known: str) -> None:
-    """Note that an opened file has a digest, for `is_unchanged`."""
+    """Note that an opened file has a digest, for `is_unchanged`; not of one that could still change unseen."""
+    if time.time_ns() - os.fstat(file.fileno()).st_mtime_ns < CLOCK_TICK_NS:
+        return
     with contextlib.suppress(OSError):  # not ours to write to: computed again next time
         _checked(file, known).parent.mkdir(parents=True, exist_ok=True)
         _checked(file, known).touch()

@@ -33,6 +33,7 @@ class State:
         code: exit status of the same command, run again.
         said: what that wrote to standard error.
         files: digests of the files afterwards.
+        opened_again: exit status of a process that opens these, as `opened`.
     """
 
     killed: bool
@@ -41,6 +42,7 @@ class State:
     code: int
     said: str
     files: dict[str, str]
+    opened_again: int
 
 
 def killed_runs(folder: Path, script: str, *arguments: str) -> list[State]:
@@ -64,9 +66,11 @@ def main(template: Path, script: str, *arguments: str) -> None:
             code, _ = in_child(folder, lambda number=number: (kill_before_change(number), command(arguments)))
             left = digests(folder)
             shutil.copytree(folder, second)
-            opened, said = in_child(second, open_what_is_there)
+            opened, _ = in_child(second, open_what_is_there)
             again, said = in_child(folder, lambda: command(arguments))
-            states.append(State(code == -signal.SIGKILL, left, opened, again, said, digests(folder)))
+            files = digests(folder)
+            opened_again, _ = in_child(folder, open_what_is_there)
+            states.append(State(code == -signal.SIGKILL, left, opened, again, said, files, opened_again))
     print(json.dumps([asdict(state) for state in states]))
 
 
@@ -86,6 +90,7 @@ def kill_before_change(number: int) -> None:
 
 
 def open_what_is_there() -> None:
+    """Open vectors and galleries, and have each photo find itself."""
     from similar_images.gallery import Gallery, GalleryError
     from similar_images.vectors import VectorsError, open_vectors
 

@@ -35,7 +35,7 @@ def check(states: list[State], outputs: list[str]) -> None:
     assert len(states) > 10 and not states[-1].killed
     old, new = states[0].left, states[-1].left
     for state in states:
-        assert state.opened in (0, 3) and "Traceback" not in state.said, state
+        assert (state.opened in (0, 3), state.opened_again) == (True, 0) and "Traceback" not in state.said, state
         complete = all(state.left.get(name) == new[name] for name in outputs)
         assert state.code == 0 or (complete and "exists: keep it" in state.said), state
         assert [state.files[name] for name in outputs] == [new[name] for name in outputs], state
