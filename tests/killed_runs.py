@@ -54,8 +54,9 @@ def killed_runs(folder: Path, script: str, *arguments: str) -> list[State]:
 
 def main(template: Path, script: str, *arguments: str) -> None:
     sys.path.insert(0, str(ROOT))
-    import similar_images.gallery_map  # noqa: F401 - so that what scripts import later is there before the forks
+    from similar_images import extraction
 
+    extraction.CHECKPOINT_SECONDS = 0
     command = importlib.import_module(script).main
     states: list[State] = []
     while not states or states[-1].killed:
