@@ -25,6 +25,7 @@ from similar_images.cards import ConvertedCard, read_card, write_card
 from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
+from similar_images.locks import one_at_a_time
 from similar_images.openvino_runtime import import_openvino
 from similar_images.weights import EncoderError
 
@@ -38,6 +39,7 @@ SPARED_TYPES = ["Power", "ReduceMean"]
 SPARED_NAMES = f".*({REDUCTION}|unit_normalization).*"
 
 
+@one_at_a_time
 def converted(encoder: Encoder) -> Any:
     """Return the encoder as an `openvino.Model`, (b, height, width, 3) uint8 -> (b, d) float32 for any b.
 
@@ -106,6 +108,7 @@ def int8_file(vectors_path: Path, encoder: Encoder) -> Path:
     return vectors_path.with_name(f"{vectors_path.name}.int8-{_key(encoder)}.xml")
 
 
+@one_at_a_time
 def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
     """Write an int8 model of an encoder.
 

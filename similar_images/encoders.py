@@ -17,6 +17,7 @@ from similar_images._files import digest, replacing
 from similar_images.cards import EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
 from similar_images.compact import build_compact
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
+from similar_images.locks import one_at_a_time
 from similar_images.weights import EncoderError, build_network, digest_of_weights, import_keras, is_trained
 
 VGG16_LAYERS = ("fc2", "fc1")
@@ -148,6 +149,7 @@ def encoder_of_card(card: EncoderCard, path: Path) -> Encoder:
     return Encoder(spec_of_card(card, path), card.size, card.d, card.weights_digest)
 
 
+@one_at_a_time
 def load_encoder(spec: EncoderSpec) -> Encoder:
     """Build an encoder, or load it from `spec.model_file`.
 
@@ -170,6 +172,7 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
     return _encoder(spec, _join([_build(name, None, part) for name, part in zip(names, weights * 2, strict=False)]))
 
 
+@one_at_a_time
 def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     """Load the encoder that `file` holds, or make it from `spec` and save it there with a card.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from similar_images.conversion import remembered
 from similar_images.encoders import Encoder, encoder_of_card, files_of, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
+from similar_images.locks import one_at_a_time
 from similar_images.near_duplicates import kept_apart
 from similar_images.runtimes import Runtime, open_runtime_for_queries
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
@@ -53,7 +55,7 @@ class Hit:
 
 
 class Gallery:
-    """A set of photos that can be searched.
+    """A set of photos that can be searched, by any number of threads, in forked processes too, and pickled.
 
     Attributes:
         names: the photos' names, by row.
@@ -70,6 +72,8 @@ class Gallery:
         self.vectors = vectors
         self.names = names
         self.card: VectorsCard = index.card.vectors_card
+        self._encoder: Encoder | None = None
+        self._runtime: Runtime | None = None
         self._vectors_path = from_card(index.card.vectors, path)
         self.img_dir = from_card(self.card.img_dir, self._vectors_path) if self.card.img_dir else path.parent
 
@@ -103,6 +107,10 @@ class Gallery:
         if img_dir is not None:
             gallery.img_dir = Path(img_dir)
         return gallery
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give another process what it opens the gallery with; the encoder is loaded there anew."""
+        return Gallery.open, (self.path.absolute(), self.img_dir.absolute())
 
     def __len__(self) -> int:
         """Return how many photos can be found."""
@@ -237,7 +245,7 @@ class Gallery:
         """Return the rows (n,) of all photos that have a vector."""
         return np.flatnonzero(self._with_vector())
 
-    @cached_property
+    @property
     def encoder(self) -> Encoder:
         """The encoder that made the gallery's vectors, loaded when it first has to run.
 
@@ -245,6 +253,14 @@ class Gallery:
             GalleryError: it is unknown.
             EncoderError: it can't be loaded.
         """
+        return self._encoder or self._load_encoder()
+
+    @one_at_a_time
+    def _load_encoder(self) -> Encoder:
+        self._encoder = self._encoder or self._encoder_of_card()
+        return self._encoder
+
+    def _encoder_of_card(self) -> Encoder:
         if not self.card.encoder:
             raise GalleryError(
                 f"{self._vectors_path} has no card that names its encoder: only its own photos can be queries"
@@ -260,18 +276,24 @@ class Gallery:
         Raises:
             GalleryError, EncoderError: see `encoder`.
         """
-        if "runtime" not in vars(self):
+        if self._runtime is None:
             width, height = self.encoder.size
             self.runtime.encode(np.zeros((1, height, width, 3), np.uint8))
 
-    @cached_property
+    @property
     def runtime(self) -> Runtime:
         """What runs the encoder, made ready when it first has to.
 
         Raises:
             GalleryError, EncoderError: see `encoder`.
         """
-        return open_runtime_for_queries(self.encoder, self.card.made_with, self._vectors_path)
+        return self._runtime or self._open_runtime()
+
+    @one_at_a_time
+    def _open_runtime(self) -> Runtime:
+        made_with, path = self.card.made_with, self._vectors_path
+        self._runtime = self._runtime or open_runtime_for_queries(self.encoder, made_with, path)
+        return self._runtime
 
     @cached_property
     def _rows(self) -> dict[str, int]:

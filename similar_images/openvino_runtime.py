@@ -1,7 +1,10 @@
 """Runs encoders with OpenVINO on the processor, several batches in flight."""
 
+import ctypes
 import itertools
+import os
 import sys
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
@@ -11,11 +14,13 @@ from numpy.typing import NDArray
 
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
+from similar_images.locks import RUNNING
 from similar_images.weights import EncoderError
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
 
+BATCH_SIZES = (1, 8, 32)  # that stay compiled, each with memory of its own: what comes is split and padded to these
 IN_FLIGHT = 3  # one that runs, one that waits for its turn, one being filled
 
 
@@ -28,7 +33,7 @@ def import_openvino() -> Any:
 
 
 class OpenVINORuntime:
-    """Runs an encoder with OpenVINO on the processor; a `runtimes.Runtime`."""
+    """Runs an encoder with OpenVINO on the processor; a `runtimes.Runtime` for any number of threads."""
 
     name = "OpenVINO"
     batch_size = 32
@@ -44,12 +49,22 @@ class OpenVINORuntime:
         """
         self.encoder, self.precision = encoder, precision
         self._model, self._rest = model, rest
-        self._compiled: dict[int, Any] = {}
-        self._compiled_parts: dict[tuple[int, ...], Any] = {}
+        self._compiled: dict[int | tuple[int, ...], Any] = {}
+        _RUNTIMES.add(self)
+
+    def begin_anew(self) -> None:
+        """Compile everything again, as a forked process has to, which lacks OpenVINO's threads."""
+        for compiled in self._compiled.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled))  # never freed: that would wait for those threads
+        self._compiled = {}
 
     def encode(self, pixels: Pixels) -> Floats:
         """See `runtimes.Runtime`."""
-        return np.array(self._compile(len(pixels))(pixels)[0])
+        vectors: list[Floats] = []
+        for start, size in _parts(len(pixels)):
+            part = pixels[start : start + size]
+            vectors.append(self._run(self._compile(size), _padded(part, size))[0][: len(part)])
+        return np.concatenate(vectors)
 
     def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
         """See `runtimes.Runtime`."""
@@ -58,8 +73,10 @@ class OpenVINORuntime:
         for number, (tag, pixels) in enumerate(batches):
             if len(running) == IN_FLIGHT:
                 yield _finished(*running.popleft())
+            if number == 0:
+                compiled = self._compile(len(pixels))
             if number < IN_FLIGHT:
-                requests.append(self._compile(len(pixels)).create_infer_request())
+                requests.append(compiled.create_infer_request())
             request = requests[number % IN_FLIGHT]
             request.start_async({0: pixels})
             running.append((tag, request))
@@ -79,33 +96,68 @@ class OpenVINORuntime:
         Raises:
             EncoderError: there is no such layer.
         """
-        seen = [np.array(maps) for maps in self._up_to(places)(pixels).values()]
+        seen = self._run(self._up_to(places), pixels)
         return [maps if maps.shape[1] == maps.shape[2] else np.moveaxis(maps, 1, 3) for maps in seen]
+
+    def _run(self, compiled: Any, pixels: Pixels) -> list[Floats]:
+        with RUNNING:
+            return [np.array(output) for output in compiled(pixels).values()]
 
     def _up_to(self, places: tuple[int, ...]) -> Any:
         """Return the encoder up to the last layers that have so many places, compiled."""
-        if places not in self._compiled_parts:
-            model = self._model.clone()
-            outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
-            wanted = [[output for output in reversed(outputs) if _places(output) >= count] for count in places]
-            if not all(wanted):
-                raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
-            part = import_openvino().Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
-            self._compiled_parts[places] = self._ready(part)
-        return self._compiled_parts[places]
+        with RUNNING:
+            if places not in self._compiled:
+                model = self._model.clone()
+                outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
+                wanted = [[output for output in reversed(outputs) if _places(output) >= count] for count in places]
+                if not all(wanted):
+                    raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
+                part = import_openvino().Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
+                self._compiled[places] = self._ready(part)
+            return self._compiled[places]
 
     def _compile(self, batch_size: int) -> Any:
-        if batch_size not in self._compiled:
+        """Return the encoder for a batch size; one that is not of `BATCH_SIZES` is freed with whoever asked for it."""
+        with RUNNING:
+            if batch_size in self._compiled:
+                return self._compiled[batch_size]
             width, height = self.encoder.size
             model = self._model.clone()
             model.reshape([batch_size, height, width, 3])  # a fixed size runs 5 % faster than any size
-            self._compiled[batch_size] = self._ready(model)
-        return self._compiled[batch_size]
+            compiled = self._ready(model)
+            if batch_size in BATCH_SIZES:
+                self._compiled[batch_size] = compiled
+            return compiled
 
     def _ready(self, model: Any) -> Any:
         """Compile a model; where nothing is said, OpenVINO calculates in bf16 on processors that have it."""
         settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
         return import_openvino().Core().compile_model(model, "CPU", settings)
+
+
+_RUNTIMES: weakref.WeakSet[OpenVINORuntime] = weakref.WeakSet()
+
+
+def _begin_all_anew() -> None:
+    for runtime in _RUNTIMES:
+        runtime.begin_anew()
+
+
+os.register_at_fork(after_in_child=_begin_all_anew)
+
+
+def _parts(count: int) -> Iterator[tuple[int, int]]:
+    """Yield (start, size) of batches for so many photos, of those of `BATCH_SIZES` the largest that is half full."""
+    start = 0
+    while start < count:
+        size = max(size for size in BATCH_SIZES if size < 2 * (count - start))
+        yield start, size
+        start += size
+
+
+def _padded(pixels: Pixels, size: int) -> Pixels:
+    missing = size - len(pixels)
+    return np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else pixels
 
 
 def _places(output: Any) -> int:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
-from similar_images.weights import import_keras
+from similar_images.locks import one_at_a_time
+from similar_images.weights import check_process, import_keras
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
@@ -30,10 +31,11 @@ def gpu_is_used() -> bool:
 
 
 class TensorFlowRuntime:
-    """Runs an encoder with TensorFlow; a `runtimes.Runtime`."""
+    """Runs an encoder with TensorFlow; a `runtimes.Runtime` for any number of threads."""
 
     name = "TensorFlow"
 
+    @one_at_a_time
     def __init__(self, encoder: Encoder, precision: str = "f32", gpu: bool = False) -> None:
         """Prepare the encoder's graph."""
         import_keras()
@@ -55,6 +57,7 @@ class TensorFlowRuntime:
 
     def encode(self, pixels: Pixels) -> Floats:
         """See `runtimes.Runtime`."""
+        check_process()
         return np.array(self._run(pixels), np.float32)  # a copy: TensorFlow's own is read-only
 
     def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:

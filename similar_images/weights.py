@@ -18,8 +18,12 @@ from typing import Any
 
 import numpy as np
 
+from similar_images.locks import one_at_a_time
+
 UNTRAINED_SEED = 0
 DOWNLOAD_STALL_SECONDS = 30
+
+_users_of_tensorflow: set[int] = set()  # process ids
 
 
 class EncoderError(ValueError):
@@ -52,8 +56,14 @@ def _cache() -> Path:
     return Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
 
 
+@one_at_a_time
 def import_keras() -> Any:
-    """Import Keras on TensorFlow without the lines that TensorFlow's start writes to the terminal."""
+    """Import Keras on TensorFlow without the lines that TensorFlow's start writes to the terminal.
+
+    Raises:
+        EncoderError: see `check_process`.
+    """
+    check_process()
     os.environ["KERAS_BACKEND"] = "tensorflow"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with _quiet_stderr():
@@ -61,7 +71,21 @@ def import_keras() -> Any:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # the search for GPUs writes its lines here, not later
+    _users_of_tensorflow.add(os.getpid())
     return keras
+
+
+def check_process() -> None:
+    """Find out whether TensorFlow can run here: in a forked process it waits for ever for threads of the other one.
+
+    Raises:
+        EncoderError: it can't.
+    """
+    if _users_of_tensorflow and os.getpid() not in _users_of_tensorflow:
+        raise EncoderError(
+            "TensorFlow does not run in a process that was forked from one that uses it: begin it by "
+            'multiprocessing.get_context("spawn"), or use OpenVINO'
+        )
 
 
 @contextlib.contextmanager

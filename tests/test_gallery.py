@@ -31,7 +31,7 @@ def test_search_by_row_name_path_and_vector_agree_without_an_encoder(gallery: Ga
     name = opened.names[7]
     for query in (np.int64(7), name, photos / name, str(photos / name), opened.vectors.array[7]):
         assert opened.search(query, k=5) == expected
-    assert "encoder" not in vars(opened)
+    assert opened._encoder is None
 
 
 def test_search_by_photo_in_any_form_finds_it_first(gallery: Gallery, photos: Path) -> None:

@@ -1,0 +1,37 @@
+"""What only one thread does at a time, and what a fork waits for."""
+
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Loaded = TypeVar("Loaded")
+
+LOADING = threading.RLock()  # changes what all threads share, such as the seed of `random` and where output goes
+RUNNING = threading.Lock()  # what OpenVINO has compiled has one place for input and output
+
+
+def one_at_a_time(load: Callable[Parameters, Loaded]) -> Callable[Parameters, Loaded]:
+    """Let only one thread at a time load or ready an encoder."""
+
+    @functools.wraps(load)
+    def alone(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Loaded:
+        with LOADING:
+            return load(*args, **kwargs)
+
+    return alone
+
+
+def _acquire() -> None:
+    LOADING.acquire()
+    RUNNING.acquire()  # in this order, as by whoever runs an encoder in order to ready it
+
+
+def _release() -> None:
+    RUNNING.release()
+    LOADING.release()
+
+
+os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_release)
