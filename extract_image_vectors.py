@@ -11,7 +11,7 @@ import click
 
 from similar_images.conversion import int8_file, remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
-from similar_images.extraction import check_request, extract, sample_photos
+from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
 from similar_images.file_list import list_photos, read_file_list
 from similar_images.images import source_name
 from similar_images.runtimes import open_runtime
@@ -105,8 +105,8 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         if not is_trained(weights):
             click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
         photos = partial(sample_photos, names, img_dir, loaded)
-        int8 = int8_file(output, loaded) if precision == "int8" else None
-        ready = open_runtime(loaded, runtime, precision, photos, int8)
+        earlier = earlier_rows(output, overwrite=overwrite, update=update)
+        ready = open_runtime(loaded, runtime, precision, photos, int8_file(output, loaded), earlier)
         with encoding_bar(len(names)) as update_bar:
             done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
                            update=update, strict=strict, progress=update_bar)  # fmt: skip
@@ -120,7 +120,9 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         f"{len(done.failures):,} could not be read"
     )
     waits = ", ".join(f"{share:.0%} {what}" for what, share in done.shares.items())
-    click.echo(f"  {ready.name} {ready.precision}; of the time went {waits}")
+    latest, *before = done.made_with
+    others = f", beside earlier rows by {' and '.join(before)}" if before else ""
+    click.echo(f"  {latest}{others}; of the time went {waits}")
     for failure in done.failures if verbose else done.failures[:10]:
         click.echo(f"  {source_name(failure.name)}: {failure.reason}")
     if len(done.failures) > 10 and not verbose:

@@ -12,7 +12,7 @@ from extract_image_vectors import encoding_bar
 from similar_images.cards import from_card
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.extraction import check_request, extract, sample_photos
+from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
 from similar_images.file_list import list_photos
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
@@ -119,7 +119,8 @@ def chosen_encoder(name):
 def encode(names, photos, vectors, encoder, update):
     """Write the vectors, only of new photos where that will do."""
     check_request(names, photos, vectors, overwrite=True, update=False)
-    runtime = open_runtime(encoder, photos=partial(sample_photos, names, photos, encoder))
+    earlier = earlier_rows(vectors, overwrite=True, update=update)
+    runtime = open_runtime(encoder, photos=partial(sample_photos, names, photos, encoder), earlier=earlier)
     with encoding_bar(len(names)) as update_bar:
         done = extract(names, photos, vectors, runtime, overwrite=True, update=update, progress=update_bar)
     click.echo(f"Encoded {done.encoded:,} photos in {done.seconds:.0f} s, {len(done.failures):,} could not be read.")

@@ -95,12 +95,14 @@ class ConvertedCard(EncoderCard, kw_only=True):
         openvino: version of OpenVINO that made it.
         cosines: by runtime and precision, the cosine to float32 that was measured.
         bytes: size of its file of weights.
+        rest: of an int8 model, the precision of what is not in int8.
     """
 
     keras: str
     openvino: str | None
     cosines: dict[str, float] = {}
     bytes: Count
+    rest: Annotated[str, Meta(pattern="^(f32|bf16)$")] = "f32"
 
 
 class VectorsCard(EncoderCard, kw_only=True):
@@ -112,7 +114,9 @@ class VectorsCard(EncoderCard, kw_only=True):
         file_list_digest: SHA-256 of the list of its rows, likewise.
         failures: the photos that could not be read.
         img_dir: folder of the photos, relative to the card; None for unknown.
-        made_with: runtimes and precisions that encoded its rows, the latest first: "OpenVINO bf16", say.
+        made_with: runtimes and precisions that encoded its rows, the latest first: "OpenVINO bf16", say. There are
+            several where rows of bf16 or f16 lie beside some of float32, with which they were found to agree.
+        agreement: the least cosine of a row's precision to float32 that was measured, 0 for none.
         request: SHA-256 of what the run that wrote it was asked for.
     """
 
@@ -122,6 +126,7 @@ class VectorsCard(EncoderCard, kw_only=True):
     failures: list[Failure] = []
     img_dir: str | None = None
     made_with: list[str] = []
+    agreement: Annotated[float, Meta(ge=-1, le=1.000001)] = 1
     request: Digest | None = None
 
 

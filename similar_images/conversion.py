@@ -63,7 +63,8 @@ def converted(encoder: Encoder) -> Any:
 
 def converted_file(encoder: Encoder, folder: Path) -> Path:
     """Return where `converted` keeps an encoder in a folder."""
-    name = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer, _key(encoder))))
+    key = _key(*_identity(encoder), _openvino_version())
+    name = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer, key)))
     return folder / f"{name}.xml"
 
 
@@ -105,17 +106,18 @@ def keep_agreement(encoder: Encoder, precision: str, cosine: float) -> None:
 
 def int8_file(vectors_path: Path, encoder: Encoder) -> Path:
     """Return where the int8 model of a gallery lies, beside its vectors, whose photos it was calibrated on."""
-    return vectors_path.with_name(f"{vectors_path.name}.int8-{_key(encoder)}.xml")
+    return vectors_path.with_name(f"{vectors_path.name}.int8-{_key(*_identity(encoder))}.xml")
 
 
 @one_at_a_time
-def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
+def quantise(encoder: Encoder, photos: Pixels, file: Path, rest: str) -> None:
     """Write an int8 model of an encoder.
 
     Args:
         encoder: what to quantise.
         photos: (s, height, width, 3) uint8, photos of the gallery that the ranges of activations are learnt from.
         file: the .xml to write.
+        rest: "f32" or "bf16", the precision of what is not quantised.
 
     Raises:
         EncoderError: NNCF is not installed.
@@ -139,7 +141,14 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path) -> None:
             )
     except ImportError:
         raise EncoderError("--precision int8 needs one more package: pip install -r requirements-int8.txt") from None
-    keep(quantised, file, encoder)
+    keep(quantised, file, encoder, rest)
+
+
+def rest_of_int8(file: Path) -> str:
+    """Return the precision of what an int8 model leaves out, as `quantise` was told."""
+    card = read_card(file, ConvertedCard)
+    assert card is not None
+    return card.rest
 
 
 def _first_convolutions(model: Any) -> list[str]:
@@ -175,7 +184,7 @@ def read(file: Path) -> Any:
     return import_openvino().Core().read_model(file)
 
 
-def keep(model: Any, file: Path, encoder: Encoder) -> None:
+def keep(model: Any, file: Path, encoder: Encoder, rest: str = "f32") -> None:
     """Write an `openvino.Model` with its card, which comes last and so vouches for the rest."""
     card_path(file).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting-") as folder:
@@ -186,8 +195,8 @@ def keep(model: Any, file: Path, encoder: Encoder) -> None:
                 os.fsync(stream.fileno())
             os.replace(part, file.with_name(part.name))
     size = file.with_suffix(".bin").stat().st_size
-    card = ConvertedCard(**asdict(encoder.card(file)), keras=version("keras"), openvino=_openvino_version(), bytes=size)
-    write_card(file, card)
+    made_by = {"keras": version("keras"), "openvino": _openvino_version()}
+    write_card(file, ConvertedCard(**asdict(encoder.card(file)) | made_by, bytes=size, rest=rest))
 
 
 def _convert(encoder: Encoder) -> Any:
@@ -231,6 +240,9 @@ def _openvino_version() -> str | None:
         return None
 
 
-def _key(encoder: Encoder) -> str:
-    depends_on = (encoder.weights_digest, encoder.spec.name, encoder.spec.layer, encoder.size, _openvino_version())
+def _identity(encoder: Encoder) -> tuple[object, ...]:
+    return encoder.weights_digest, encoder.spec.name, encoder.spec.layer, encoder.size
+
+
+def _key(*depends_on: object) -> str:
     return hashlib.sha256(repr(depends_on).encode()).hexdigest()[:16]

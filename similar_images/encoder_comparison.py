@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from similar_images.answer_quality import AnswerQuality, answer_quality
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder
-from similar_images.extraction import extract, sample_photos
+from similar_images.extraction import earlier_rows, extract, sample_photos
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
 from similar_images.runtimes import Runtime, open_runtime
@@ -72,9 +72,10 @@ def try_encoder(
     """
     encoder = remembered(spec) or load_encoder(spec)
     sample = partial(sample_photos, gallery.names, gallery.img_dir, encoder)
-    runtime = open_runtime(encoder, photos=sample)
     stem = f"{encoder.spec.name}-{encoder.spec.layer or 'pooled'}-{encoder.weights_digest[:8]}"
     output = folder / f"{stem}{SUFFIX}"
+    earlier = earlier_rows(output, overwrite=False, update=output.exists())
+    runtime = open_runtime(encoder, photos=sample, earlier=earlier)
     with progress(len(gallery.names)) as update:
         extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
     vectors = normalise(open_vectors(output).array)

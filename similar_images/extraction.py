@@ -1,5 +1,6 @@
 """Photos to vectors: reads, encodes and writes a whole file list, and goes on where an earlier run stopped."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,18 +17,24 @@ import msgspec
 import numpy as np
 from msgspec.structs import asdict
 
-from similar_images._files import is_half_in_place, locked, put_in_place
-from similar_images.cards import Failure, VectorsCard, relative_to_card
+from similar_images._files import is_half_in_place, locked, part_of, put_in_place
+from similar_images.cards import CardError, Failure, UnfinishedCard, VectorsCard, read_card, relative_to_card
 from similar_images.encoders import Encoder
 from similar_images.images import ImageReadError, Pixels, source_name
-from similar_images.runtimes import Runtime
+from similar_images.runtimes import EarlierRows, Runtime, precision_of
 from similar_images.unfinished_vectors import UnfinishedVectors
 from similar_images.vectors import VectorFile, VectorsError, open_vectors, read_names
 
 CHECKPOINT_SECONDS = 2.0
 DEFAULT_WORKERS = os.cpu_count() or 1
 
-RESULTS = ("digest", "file_list_digest", "failures", "request")  # what a card says that only a run finds out
+RESULTS = (
+    "digest",
+    "file_list_digest",
+    "failures",
+    "request",
+    "agreement",
+)  # what a card says that only a run finds out
 
 Photo = Pixels | Failure  # or what is to be said of a photo that can't be read
 
@@ -40,6 +47,7 @@ class Extraction:
         encoded: photos encoded by this run.
         kept: rows taken over from an earlier run or, when updating, from the existing file.
         failures: the photos that could not be read.
+        made_with: runtimes and precisions of all rows, see `cards.VectorsCard`.
         seconds: how long this run took.
         shares: which part of that went into waiting for photos to be decoded, for the encoder, and for the disk: 0 to 1
             each; they work side by side, so that the one with the largest share sets the pace.
@@ -48,6 +56,7 @@ class Extraction:
     encoded: int
     kept: int
     failures: list[Failure]
+    made_with: list[str]
     seconds: float
     shares: dict[str, float]
 
@@ -130,12 +139,8 @@ def _extract(
     old = _open_old(output, encoder) if update and output.exists() else None
     old_rows = _readable_rows(old) if old else {}
     to_encode = [row for row, name in enumerate(names) if name not in old_rows]
-    made_with = [f"{runtime.name} {runtime.precision}"]
-    if old:
-        made_with += [way for way in old.card.made_with if way not in made_with]
-    card = VectorsCard(
-        **asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output), made_with=made_with
-    )
+    card = VectorsCard(**asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output))
+    _say_what_encoded(card, runtime if to_encode else None, old if len(to_encode) < len(names) else None)
     made_of = _made_of(card, names, batch_size, old)
     card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
     if was_cut_off and not (overwrite or update):
@@ -163,7 +168,32 @@ def _extract(
     seconds = time.monotonic() - began
     shares = {"decode": reading.waited / seconds, "write": written / seconds}
     shares["encode"] = 1 - sum(shares.values())
-    return Extraction(len(names) - kept, kept, list(unfinished.failures.values()), seconds, shares)
+    return Extraction(len(names) - kept, kept, card.failures, card.made_with, seconds, shares)
+
+
+def _say_what_encoded(card: VectorsCard, runtime: Runtime | None, old: VectorFile | None) -> None:
+    """Write on the card what encodes its new rows, if there are any, and what has encoded those taken over."""
+    ways = {f"{runtime.name} {runtime.precision}": runtime.agreement} if runtime else {}
+    if old:
+        ways |= dict.fromkeys((way for way in old.card.made_with if way not in ways), old.card.agreement)
+    card.made_with = list(ways)
+    card.agreement = min(ways.values(), default=1.0)
+
+
+def earlier_rows(output: Path, *, overwrite: bool, update: bool) -> EarlierRows | None:
+    """Return how the rows were encoded that `extract`, of which these are arguments, would go on from.
+
+    Raises:
+        VectorsError: the vectors that are there can't be used.
+    """
+    with contextlib.suppress(CardError):  # a damaged record is begun anew
+        left = None if overwrite else read_card(part_of(output), UnfinishedCard)
+        if left and (made_with := left.made_of.get("made_with")):
+            return EarlierRows(precision_of(made_with), 1.0, unfinished=True)
+    if not (update and output.exists()):
+        return None
+    card = open_vectors(output).card
+    return EarlierRows(precision_of(card.made_with), card.agreement, unfinished=False)
 
 
 def _made_of(card: VectorsCard, names: Sequence[str], batch_size: int, old: VectorFile | None) -> dict[str, Any]:
@@ -178,7 +208,7 @@ def _finished_before(output: Path, card: VectorsCard) -> Extraction:
     made = open_vectors(output).card
     if made.request != card.request:
         raise VectorsError(f"{output} exists: keep it, --update it, or make it again with --overwrite")
-    return Extraction(0, made.n, made.failures, 0.0, {"decode": 0.0, "write": 0.0, "encode": 0.0})
+    return Extraction(0, made.n, made.failures, made.made_with, 0.0, {"decode": 0.0, "write": 0.0, "encode": 0.0})
 
 
 def sample_photos(names: Sequence[str], img_dir: Path, encoder: Encoder, count: int) -> Pixels:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import CardError, VectorsCard, check_links, from_card, is_own
-from similar_images.conversion import remembered
+from similar_images.conversion import int8_file, is_whole, remembered
 from similar_images.encoders import Encoder, encoder_of_card, files_of, label, load_encoder, spec_of_card
 from similar_images.images import Pixels, Source, is_url, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
 from similar_images.locks import one_at_a_time
 from similar_images.near_duplicates import kept_apart
-from similar_images.runtimes import Runtime, open_runtime_for_queries
+from similar_images.runtimes import Runtime, format_of, open_runtime_for_queries, precision_for_queries, precision_of
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
 
 MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
@@ -122,8 +122,14 @@ class Gallery:
 
     @property
     def encoder_label(self) -> str:
-        """What the encoder is called, and whether it is untrained."""
-        return label(self.card) if self.card.encoder else "unknown encoder"
+        """What the encoder is called, whether it is untrained, and whether it runs otherwise than for the gallery."""
+        if not self.card.encoder:
+            return "unknown encoder"
+        own = format_of(precision_of(self.card.made_with))
+        if own == "f32" or not self.card.weights_digest:
+            return label(self.card)
+        here = precision_for_queries(self.card.made_with, int8=is_whole(int8_file(self._vectors_path, self.encoder)))
+        return label(self.card) + (f", photos are encoded in {here}, the gallery was in {own}" if here != own else "")
 
     @property
     def index_label(self) -> str:

@@ -48,6 +48,7 @@ class OpenVINORuntime:
             rest: "f32" or "bf16", for what the model itself does not fix, as an int8 model does.
         """
         self.encoder, self.precision = encoder, precision
+        self.agreement = float(precision == "f32")
         self._model, self._rest = model, rest
         self._compiled: dict[int | tuple[int, ...], Any] = {}
         _RUNTIMES.add(self)

@@ -42,6 +42,7 @@ class TensorFlowRuntime:
         import tensorflow as tf
 
         self.encoder, self.precision = encoder, precision
+        self.agreement = float(precision == "f32")
         model = _in_f16(encoder.model) if precision == "f16" else encoder.model
         self.batch_size = batch_size_for(_gpu_bytes(), _bytes_a_photo(model)) if gpu else BATCH_SIZE
         tf.config.experimental.enable_tensor_float_32_execution(False)  # f32 means it

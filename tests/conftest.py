@@ -23,6 +23,7 @@ from similar_images.runtimes import Runtime, open_runtime
 from similar_images.samples import draw_samples
 from similar_images.unfinished_vectors import UnfinishedVectors
 from similar_images.vectors import open_vectors
+from similar_images.weights import import_keras
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -86,6 +87,17 @@ def vgg16() -> Encoder:
 @pytest.fixture(scope="session")
 def compact() -> Encoder:
     return made(EncoderSpec("compact"))
+
+
+@pytest.fixture
+def small_model(tmp_path: Path) -> Path:
+    """A model of one's own in which no number format goes wrong."""
+    keras = import_keras()
+    keras.utils.set_random_seed(0)
+    taken = keras.Input((32, 32, 3))
+    maps = keras.layers.Conv2D(16, 3, activation="relu")(taken)
+    keras.Model(taken, keras.layers.GlobalAveragePooling2D()(maps)).save(tmp_path / "small.keras")
+    return tmp_path / "small.keras"
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from similar_images import conversion
+from similar_images import conversion, runtimes
 from similar_images.encoders import Encoder, EncoderSpec, load_or_save_encoder
 from similar_images.extraction import sample_photos
 from similar_images.file_list import list_photos
@@ -100,30 +100,29 @@ def test_encode_all_reads_ahead_of_what_it_gives_back(encoder: Encoder, pixels: 
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Encoder:
-    """A model of one's own in which no number format goes wrong."""
-    import keras
-
-    keras.utils.set_random_seed(0)
-    taken = keras.Input((32, 32, 3))
-    maps = keras.layers.Conv2D(16, 3, activation="relu")(taken)
-    keras.Model(taken, keras.layers.GlobalAveragePooling2D()(maps)).save(tmp_path / "small.keras")
-    return load_or_save_encoder(EncoderSpec(), tmp_path / "small.keras")
+def small(small_model: Path) -> Encoder:
+    return load_or_save_encoder(EncoderSpec(), small_model)
 
 
-@pytest.mark.skipif(not processor_has_bf16(), reason="this processor does not calculate in bf16")
-def test_auto_takes_bf16_where_photos_show_that_vectors_stay_the_same(small: Encoder, photos: Path) -> None:
+def test_auto_takes_bf16_where_photos_show_that_vectors_stay_the_same(
+    small: Encoder, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "processor_has_bf16", lambda: True)
     sample = sample_photos(list_photos(photos), photos, small, 16)
     asked = []
     assert open_runtime(small, photos=lambda count: asked.append(count) or sample).precision == "bf16"
     assert asked == [16] and open_runtime(small).precision == "bf16"  # noted: no photos are needed now
     quick, exact = (open_runtime(small, precision=each).encode(sample) for each in ("bf16", "f32"))
-    assert not np.array_equal(quick, exact) and cosines(quick, exact).min() > 0.999
+    assert cosines(quick, exact).min() > 0.999 and np.array_equal(quick, exact) != processor_has_bf16()
     conversion.keep_agreement(small, f"OpenVINO bf16 on {platform.machine()}", 0.98)
     assert open_runtime(small).precision == "f32"
 
 
-def test_int8_is_calibrated_once_and_then_opened_for_queries_too(small: Encoder, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bf16", "precision"), [(False, "int8"), (True, "int8+bf16")])
+def test_int8_is_calibrated_once_and_then_opened_for_queries_too(
+    bf16: bool, precision: str, small: Encoder, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "processor_has_bf16", lambda: bf16)
     sample, asked, vectors = sample_photos(list_photos(photos), photos, small, 75), [], tmp_path / "v.npy"
     file = conversion.int8_file(vectors, small)
 
@@ -133,14 +132,14 @@ def test_int8_is_calibrated_once_and_then_opened_for_queries_too(small: Encoder,
 
     runtime = open_runtime(small, precision="int8", photos=given, int8_model=file)
     quick, exact = runtime.encode(sample), open_runtime(small, precision="f32").encode(sample)
-    assert runtime.precision == "int8" and asked[-1] == conversion.CALIBRATION_PHOTOS
+    assert runtime.precision == precision and asked[-1] == conversion.CALIBRATION_PHOTOS
     assert not np.array_equal(quick, exact) and cosines(quick, exact).min() > 0.98
     written = file.stat().st_mtime_ns
     for again in (
         open_runtime(small, precision="int8", int8_model=file),
         open_runtime_for_queries(small, ["OpenVINO int8"], vectors),
     ):
-        assert again.precision == "int8" and np.array_equal(again.encode(sample), quick)
+        assert again.precision == precision and np.array_equal(again.encode(sample), quick)
     assert file.stat().st_mtime_ns == written
 
 
@@ -158,15 +157,19 @@ def test_int8_without_nncf_says_how_to_get_it(small: Encoder, tmp_path: Path, mo
         open_runtime(small, precision="int8", photos=lambda count: black, int8_model=tmp_path / "v.xml")
 
 
-def test_auto_without_photos_or_a_note_is_exact(encoder: Encoder) -> None:
+def test_auto_without_photos_or_a_note_is_exact(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtimes, "processor_has_bf16", lambda: True)
     assert open_runtime(encoder).precision == "f32"
 
 
-def test_runtime_for_queries_follows_the_gallery(encoder: Encoder, tmp_path: Path) -> None:
+@pytest.mark.parametrize("low", ["f32", "bf16"])
+def test_runtime_for_queries_follows_the_gallery_where_the_processor_can(
+    low: str, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtimes, "processor_has_bf16", lambda: low == "bf16")
     file = tmp_path / "v.npy"
     assert open_runtime_for_queries(encoder, [], file).precision == "f32"
     assert open_runtime_for_queries(encoder, ["OpenVINO f32", "OpenVINO bf16"], file).precision == "f32"
-    low = "bf16" if processor_has_bf16() else "f32"
     assert open_runtime_for_queries(encoder, ["OpenVINO bf16"], file).precision == low
     for made_with in (["TensorFlow f16"], ["OpenVINO int8"]):  # no GPU here, and the int8 model is not there
         assert open_runtime_for_queries(encoder, made_with, file).precision == "f32"
