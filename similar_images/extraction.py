@@ -108,67 +108,65 @@ def extract(
 
     Raises:
         VectorsError: the output exists, was begun with other options, doesn't fit for an update, or finds no room.
+        BusyError: another run is writing the output.
         ImageReadError: a photo can't be read, and `strict`.
     """
-    with locked(output):
-        check_request(names, img_dir, output, overwrite=overwrite, update=update)
-        try:
-            return _extract(names, img_dir, output, runtime, batch_size, workers, overwrite, update, strict, progress)
-        except OSError as error:
-            raise VectorsError(
-                f"{output} can't be written ({error.strerror}): mend that, then the same command goes on"
-            ) from error
-
-
-def _extract(
-    names: Sequence[str],
-    img_dir: Path,
-    output: Path,
-    runtime: Runtime,
-    batch_size: int | None,
-    workers: int | None,
-    overwrite: bool,
-    update: bool,
-    strict: bool,
-    progress: Callable[[int], None],
-) -> Extraction:
     began = time.monotonic()
-    if was_cut_off := is_half_in_place(output):
-        put_in_place(output)
-    encoder, batch_size = runtime.encoder, batch_size or runtime.batch_size
-    old = _open_old(output, encoder) if update and output.exists() else None
-    old_rows = _readable_rows(old) if old else {}
-    to_encode = [row for row, name in enumerate(names) if name not in old_rows]
-    card = VectorsCard(**asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output))
-    _say_what_encoded(card, runtime if to_encode else None, old if len(to_encode) < len(names) else None)
-    made_of = _made_of(card, names, batch_size, old)
-    card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
-    if was_cut_off and not (overwrite or update):
-        return _finished_before(output, card)
+    with _writing(output):
+        check_request(names, img_dir, output, overwrite=overwrite, update=update)
+        if was_cut_off := is_half_in_place(output):
+            put_in_place(output)
+        encoder, batch_size = runtime.encoder, batch_size or runtime.batch_size
+        old = _open_old(output, encoder) if update and output.exists() else None
+        old_rows = _readable_rows(old) if old else {}
+        to_encode = [row for row, name in enumerate(names) if name not in old_rows]
+        card = VectorsCard(**asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output))
+        _say_what_encoded(card, runtime if to_encode else None, old if len(to_encode) < len(names) else None)
+        made_of = _made_of(card, names, batch_size, old)
+        card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+        if was_cut_off and not (overwrite or update):
+            return _finished_before(output, card)
 
-    unfinished = UnfinishedVectors(output, (len(names), encoder.dimension), made_of)
-    goes_on = unfinished.open(start_anew=overwrite)
-    try:
-        if old and not goes_on:
-            _take_over(old, old_rows, names, unfinished)
-        kept = len(names) - len(to_encode) + unfinished.done
-        progress(kept)
+        unfinished = UnfinishedVectors(output, (len(names), encoder.dimension), made_of)
+        goes_on = unfinished.open(start_anew=overwrite)
         reading = _Reading(partial(_read, encoder, img_dir, names, strict), workers or DEFAULT_WORKERS)
-        written = _encode_all(to_encode, reading, runtime, unfinished, batch_size, progress)
-        if len(unfinished.failures) == len(names):
-            unfinished.discard()
-            first = unfinished.failures[0]
-            raise VectorsError(
-                f"none of the {len(names):,} photos could be read, is --img_dir {img_dir} right? "
-                f"({source_name(first.name)}: {first.reason})"
-            )
-        unfinished.finish(card, names)
-    finally:
-        unfinished.close()
+        try:
+            if old and not goes_on:
+                _take_over(old, old_rows, names, unfinished)
+            kept = len(names) - len(to_encode) + unfinished.done
+            progress(kept)
+            written = _encode_all(to_encode, reading, runtime, unfinished, batch_size, progress)
+            _refuse_if_all_failed(unfinished, img_dir)
+            unfinished.finish(card, names)
+        finally:
+            unfinished.close()
     seconds = time.monotonic() - began
     shares = {"decode": reading.waited / seconds, "write": written / seconds}
     shares["encode"] = 1 - sum(shares.values())
     return Extraction(len(names) - kept, kept, card.failures, card.made_with, seconds, shares)
+
+
+@contextlib.contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """Keep other runs from writing the output, and say what the disk refuses."""
+    try:
+        with locked(output):
+            yield
+    except OSError as error:
+        raise VectorsError(
+            f"{output} can't be written ({error.strerror}): mend that, then the same command goes on"
+        ) from error
+
+
+def _refuse_if_all_failed(unfinished: UnfinishedVectors, img_dir: Path) -> None:
+    n = unfinished.shape[0]
+    if len(unfinished.failures) == n:
+        unfinished.discard()
+        first = unfinished.failures[0]
+        raise VectorsError(
+            f"none of the {n:,} photos could be read, is --img_dir {img_dir} right? "
+            f"({source_name(first.name)}: {first.reason})"
+        )
 
 
 def _say_what_encoded(card: VectorsCard, runtime: Runtime | None, old: VectorFile | None) -> None:
