@@ -1,8 +1,13 @@
 #!/usr/bin/env python
 """Measure a gallery: its index, its answers where labels exist, its robustness, and its near-duplicates."""
 
-import json
+if __name__ == "__main__":  # before the other imports, which take a while
+    from similar_images._script import begin
+
+    begin()
+
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +16,7 @@ import numpy as np
 
 from extract_image_vectors import encoding_bar
 from similar_images import evaluation_report as report
+from similar_images._script import OneSentence
 from similar_images.answer_quality import answer_quality
 from similar_images.cards import write_card
 from similar_images.contact_sheet import contact_sheet
@@ -46,35 +52,68 @@ WORST = 12
 def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, encoders, near, changes):  # fmt: skip
     """Measure the gallery of INDEX and write a report: report.md, report.json, and pictures."""
     output = output_dir or index.with_name(index.name + ".evaluation")
-    try:
-        gallery = Gallery.open(index, img_dir)
-        output.mkdir(parents=True, exist_ok=True)
+    with OneSentence("stopped: no report was written"):
         began = time.perf_counter()
-        sections, figures = [f"# {index.name}\n\n{gallery!r}"], {"gallery": repr(gallery)}
-        rows = sample(gallery.searchable_rows(), queries)
-        known = labels_of(gallery.names, labels)
-        asking = sample(np.intersect1d(known.labelled(), gallery.searchable_rows()), queries) if known else None
-        for measure in (
-            lambda: index_part(gallery, sample(rows, 200), target_recall, apply, output),
-            lambda: answer_part(gallery, known, asking, k, output),
-            lambda: encoders_part(gallery, encoders, known, asking, k, output) if encoders else None,
-            lambda: robustness_part(gallery, sample(rows, 200), output) if changes else None,
-            lambda: duplicates_part(gallery, near),
-        ):
-            part = measure()
-            if part:
-                section, found = part
-                click.echo(f"{section}\n")
-                sections.append(section)
-                figures |= found
+        gallery = Gallery.open(index, img_dir)
+        searchable = gallery.searchable_rows()
+        if len(searchable) < 2:
+            raise ValueError(f"{index} finds {len(searchable)} photo: there is nothing to measure of fewer than two")
+        known = labels_of(gallery.names, labels, searchable)
+        if encoders and known is None:
+            raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
+        check_writable(output)
+        rows, asking = sample(searchable, min(queries, 200)), sample(known.labelled(), queries) if known else None
+        measured, failed = measure(
+            {
+                "Index": lambda: index_part(gallery, rows, target_recall),
+                "Answers": lambda: answer_part(gallery, known, asking, k),
+                "Encoders": lambda: encoders_part(gallery, encoders, known, asking, k, output),
+                "Robustness": lambda: robustness_part(gallery, rows) if changes else None,
+                "Near-duplicates": lambda: duplicates_part(gallery, near),
+            }
+        )
         seconds = time.perf_counter() - began
-        (output / "report.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-        (output / "report.json").write_text(json.dumps(figures | {"seconds": seconds}, indent=2) + "\n")
-    except KeyboardInterrupt:
-        raise click.ClickException("stopped: no report was written") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+        report.write_report(output, gallery, [*measured.values()], seconds)
+        if apply and "Index" in measured:
+            apply_setting(gallery, measured["Index"].figures["cheapest"])
+        if failed:
+            raise ValueError(f"the report in {output} lacks {', '.join(failed)}, for the reason above")
     click.echo(f"{output}: report.md, report.json and pictures, in {seconds:.0f} s")
+
+
+def check_writable(folder):
+    """Make the folder of the report, and see that it can be written to before much time is spent on measuring."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(
+            f"{folder} is no folder that you may write to ({error.strerror}): give --output_dir"
+        ) from error
+
+
+def measure(parts):
+    """Measure and print each part; return those that could be measured, by name, and the names of the others."""
+    measured, failed = {}, []
+    for name, part in parts.items():
+        try:
+            found = part()
+        except (ValueError, OSError) as error:
+            say(f"{name}: {error}")
+            failed.append(name)
+        else:
+            if found:
+                click.echo(f"{found.section}\n")
+                measured[name] = found
+    return measured, failed
+
+
+def apply_setting(gallery, best):
+    """Make the cheapest setting that of the index."""
+    if best and best["nprobe"]:
+        gallery.index.card.nprobe, gallery.index.card.rerank = best["nprobe"], best["rerank"]
+        write_card(gallery.path, gallery.index.card)
+        click.echo(f"From now on the index is searched with nprobe {best['nprobe']} and {best['rerank']} re-ranked.")
 
 
 def sample(rows, count):
@@ -82,74 +121,72 @@ def sample(rows, count):
     return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
-def index_part(gallery, rows, target, apply, output):
-    """Measure the index; return section and figures."""
+def index_part(gallery, rows, target):
+    """Measure the index."""
     say("Comparing the index with exact search ...")
     points = operating_points(gallery, rows)
     best = cheapest(points, target)
-    report.plot_operating_points(points, output / "index.png")
-    section = report.index_section(points, target, best, len(rows))
-    if apply and best and best.nprobe:
-        gallery.index.card.nprobe, gallery.index.card.rerank = best.nprobe, best.rerank
-        write_card(gallery.path, gallery.index.card)
-        section += f"\n\nFrom now on the index is searched with nprobe {best.nprobe} and {best.rerank} re-ranked."
-    return section, {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
+    figures = {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
+    pictures = {"index.png": report.plot_operating_points(points)}
+    return report.Part(report.index_section(points, target, best, len(rows)), figures, pictures)
 
 
-def answer_part(gallery, labels, asking, k, output):
-    """Measure the answers, where photos have labels; return section and figures."""
+def answer_part(gallery, labels, asking, k):
+    """Measure the answers, where photos have labels."""
     if labels is None:
         say("No two photos have a label in common: give --labels FILE to measure the answers.")
         return None
     say("Comparing the answers with the labels ...")
     quality = answer_quality(gallery.stored(np.arange(len(gallery.names))), labels, asking, k)
     by_label = quality.by_label(labels)
-    report.plot_labels(by_label, k, output / "labels.png")
+    shown = quality.found[:, :5]
     worst = [
         (gallery.photo_path(row), f"{'?' if first else ''} {gallery.names[row]}")
         for number in quality.worst(WORST)
-        for first, row in [(True, quality.rows[number]), *((False, row) for row in quality.found[number, :5])]
+        for first, row in [(True, quality.rows[number]), *((False, row) for row in shown[number])]
     ]
-    (output / "worst.png").write_bytes(contact_sheet(worst, columns=1 + min(5, k)))
+    pictures = {
+        "labels.png": report.plot_labels(by_label, quality.found.shape[1]),
+        "worst.png": contact_sheet(worst, columns=1 + shown.shape[1]),
+    }
     figures = {"answers": quality.means(), "labels": by_label, "confusions": quality.confusions(labels)[:100]}
-    return report.answer_section(quality, labels), figures
+    return report.Part(report.answer_section(quality, labels), figures, pictures)
 
 
 def encoders_part(gallery, encoders, labels, asking, k, output):
-    """Encode the photos with other encoders and measure their answers; return section and figures."""
-    if labels is None:
-        raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
+    """Encode the photos with other encoders and measure their answers."""
+    if not encoders:
+        return None
     figures = []
     for words in encoders:
         say(f"Trying {words} ...")
         figures.append(try_encoder(spec_of_words(words), gallery, labels, asking, k, output, encoding_bar))
-    report.plot_encoders(figures, output / "encoders.png")
     found = [{"encoder": each.name, "d": each.d, "ms": each.milliseconds} | each.quality.means() for each in figures]
-    return report.encoders_section(figures), {"encoders": found}
+    pictures = {"encoders.png": report.plot_encoders(figures)}
+    return report.Part(report.encoders_section(figures), {"encoders": found}, pictures)
 
 
-def robustness_part(gallery, rows, output):
-    """Change photos and search for them; return section and figures."""
+def robustness_part(gallery, rows):
+    """Change photos and search for them."""
     say("Changing photos and searching for them ...")
     with click.progressbar(length=len(rows), file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
         firsts = robustness(gallery, rows, lambda done: bar.update(1))
     if not len(next(iter(firsts.values()))):
         say("None of the photos could be read: give --img_dir to measure robustness.")
         return None
-    report.plot_robustness(firsts, output / "robustness.png")
-    return report.robustness_section(firsts), {"robustness": {name: float(v.mean()) for name, v in firsts.items()}}
+    figures = {"robustness": {name: float(values.mean()) for name, values in firsts.items()}}
+    return report.Part(report.robustness_section(firsts), figures, {"robustness.png": report.plot_robustness(firsts)})
 
 
 def duplicates_part(gallery, near):
-    """Look for near-duplicates; return section and figures."""
+    """Look for near-duplicates."""
     say("Looking for near-duplicates ...")
     nearest, pairs, distances = near_pairs(gallery)
     distance = gap_threshold(nearest) if near is None else near
     found = groups(pairs[distances <= distance], len(gallery.names))
     names = [[gallery.names[row] for row in group] for group in found]
-    return report.duplicates_section(gallery, found, distance), {
-        "near_duplicates": {"distance": distance, "groups": names}
-    }
+    figures = {"near_duplicates": {"distance": distance, "groups": names}}
+    return report.Part(report.duplicates_section(gallery, found, distance), figures, {})
 
 
 def say(what):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from similar_images.images import ImageReadError, Source, thumbnail
+from similar_images.images import ImageReadError, Source, source_name, thumbnail
 
 SIDE = 160
 MARGIN = 12
@@ -31,7 +31,7 @@ def contact_sheet(photos: Sequence[tuple[Source, str]], columns: int = 6) -> byt
             sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
         except ImageReadError as error:
             draw.text((left, top), _fitting(error.reason, font), "grey", font)
-        draw.text((left, top + SIDE + 2), _fitting(line, font), "black", font)
+        draw.text((left, top + SIDE + 2), _fitting(source_name(line), font), "black", font)
     png = io.BytesIO()
     sheet.save(png, "PNG")
     return png.getvalue()

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 
@@ -10,14 +11,25 @@ from similar_images.gallery import Gallery, Hit
 from similar_images.images import is_url
 from similar_images.question import Example, Question
 
+# What UTF-8 can't hold, what ends a line, and what a spreadsheet takes for a formula or a file list for a JSON string.
+NOT_AS_IT_IS = re.compile('[\\x00-\\x1f\\x7f\\ud800-\\udfff]|^[=+@"-]')
+
 
 def as_csv(hits: Sequence[Hit]) -> str:
-    """Return hits as CSV with a line of column names: those of `Hit`."""
+    """Return hits as CSV with a line of column names: those of `Hit`.
+
+    A name or path that is no UTF-8, has a control character, or begins with a double quote or as a formula would
+    stands as a JSON string, in ASCII and with its double quotes, as in file lists.
+    """
     text = io.StringIO()
     table = csv.DictWriter(text, [field.name for field in fields(Hit)])
     table.writeheader()
-    table.writerows(asdict(hit) for hit in hits)
+    table.writerows(asdict(hit) | {"name": _cell(hit.name), "path": _cell(str(hit.path))} for hit in hits)
     return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    return json.dumps(text) if NOT_AS_IT_IS.search(text) else text
 
 
 def as_json(hits: Sequence[Hit]) -> str:
@@ -54,7 +66,7 @@ def as_python(
         lines += [f"among[{list(question.irrelevant)}] = False"] if question.irrelevant else []
         arguments.append("among=among")
     lines += [f"hits = gallery.search({', '.join(arguments)})", "for hit in hits:"]
-    return "\n".join([*sorted(imports), *lines, '    print(f"{hit.rank}  {hit.distance:.3f}  {hit.name}")', ""])
+    return "\n".join([*sorted(imports), *lines, '    print(f"{hit.rank}  {hit.distance:.3f}  {hit.name!r}")', ""])
 
 
 def _query(question: Question) -> tuple[str, list[str]]:

@@ -1,12 +1,15 @@
 """What is known of the photos' contents: labels by folder, from a CSV file, or from COCO's annotations."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+import msgspec
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from similar_images.filters import folder_of
@@ -14,6 +17,29 @@ from similar_images.filters import folder_of
 
 class LabelsError(ValueError):
     """Labels can't be read or don't fit; the message says why and what to do."""
+
+
+class _Image(Struct):
+    id: int
+    file_name: str
+
+
+class _Kind(Struct):
+    id: int
+    name: str
+
+
+class _Annotation(Struct):
+    image_id: int
+    category_id: int
+
+
+class _Instances(Struct):
+    """What is read of COCO's instance annotations."""
+
+    images: list[_Image]
+    categories: list[_Kind]
+    annotations: list[_Annotation]
 
 
 @dataclass(frozen=True)
@@ -38,13 +64,15 @@ class Labels:
         return np.flatnonzero(shared.any(axis=1))
 
 
-def labels_of(names: Sequence[str], source: str) -> Labels | None:
+def labels_of(names: Sequence[str], source: str, rows: NDArray[np.int64] | None = None) -> Labels | None:
     """Return the labels of photos.
 
     Args:
         names: (n,) the photos' names.
         source: "folders"; a CSV file whose lines hold a name and a label, several lines for several labels; or a JSON
-            file with COCO's instance annotations. Names are those of the list, or the last part of these.
+            file with COCO's instance annotations. Names are those of the list, or the last part of these; in a CSV
+            file they may stand as in file lists.
+        rows: (r,) the photos that count, the others have no label; None for all.
 
     Returns:
         None where no two photos share a label.
@@ -53,17 +81,19 @@ def labels_of(names: Sequence[str], source: str) -> Labels | None:
         LabelsError: the file is missing, of another kind, or names none of the photos.
     """
     pairs = _of_folders(names) if source == "folders" else _of_file(Path(source))
-    rows = {PurePosixPath(name).name: row for row, name in enumerate(names)} | {
+    by_name = {PurePosixPath(name).name: row for row, name in enumerate(names)} | {
         name: row for row, name in enumerate(names)
     }
-    known = [(rows[name], label) for name, label in pairs if name in rows]
+    known = [(by_name[name], label) for name, label in pairs if name in by_name]
     if pairs and not known:
         raise LabelsError(f"{source} names none of the {len(names):,} photos, but {pairs[0][0]!r}, say")
-    labels = sorted({label for _, label in known})
-    has = np.zeros((len(names), len(labels)), np.bool_)
+    counting = set(range(len(names)) if rows is None else rows.tolist())
+    columns = {label: column for column, label in enumerate(sorted({label for row, label in known if row in counting}))}
+    has = np.zeros((len(names), len(columns)), np.bool_)
     for row, label in known:
-        has[row, labels.index(label)] = True
-    found = Labels(labels, has)
+        if row in counting:
+            has[row, columns[label]] = True
+    found = Labels(list(columns), has)
     return found if len(found.labelled()) else None
 
 
@@ -74,22 +104,30 @@ def _of_folders(names: Sequence[str]) -> list[tuple[str, str]]:
 
 def _of_file(file: Path) -> list[tuple[str, str]]:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        content = file.read_bytes()
+    except OSError as error:
         raise LabelsError(f"the labels {file} can't be read ({error})") from error
-    if file.suffix == ".json":
-        return _of_coco(file, text)
-    lines = [line for line in csv.reader(text.splitlines()) if line]
-    if any(len(line) < 2 for line in lines):
-        raise LabelsError(f"{file} is not a CSV file of a name and a label a line")
-    return [(line[0], line[1].strip()) for line in lines]
+    return _of_coco(file, content) if file.suffix == ".json" else _of_csv(file, content)
 
 
-def _of_coco(file: Path, text: str) -> list[tuple[str, str]]:
+def _of_csv(file: Path, content: bytes) -> list[tuple[str, str]]:
+    text = io.StringIO(content.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
-        annotations = json.loads(text)
-        files = {image["id"]: image["file_name"] for image in annotations["images"]}
-        kinds = {kind["id"]: kind["name"] for kind in annotations["categories"]}
-        return sorted({(files[each["image_id"]], kinds[each["category_id"]]) for each in annotations["annotations"]})
-    except (ValueError, KeyError, TypeError) as error:
+        lines = [(_name(name), label.strip()) for name, label, *_ in filter(None, csv.reader(text))]
+    except (csv.Error, ValueError) as error:
+        raise LabelsError(f"{file} is not a CSV file of a name and a label per line ({error})") from error
+    return [(name, label) for name, label in lines if label]
+
+
+def _name(cell: str) -> str:
+    return str(json.loads(cell)) if cell.startswith('"') else cell
+
+
+def _of_coco(file: Path, content: bytes) -> list[tuple[str, str]]:
+    try:
+        known = msgspec.json.decode(content, type=_Instances)
+        files = {image.id: image.file_name for image in known.images}
+        kinds = {kind.id: kind.name for kind in known.categories}
+        return sorted({(files[each.image_id], kinds[each.category_id]) for each in known.annotations})
+    except (ValueError, KeyError, RecursionError) as error:
         raise LabelsError(f"{file} does not hold COCO's instance annotations ({error!r})") from error

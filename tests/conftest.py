@@ -1,6 +1,8 @@
 """What tests share: small real galleries, made once, and the folder of real photos where there is one."""
 
+import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from jupyter_page import CHROMIUM, chromium
 from PIL import Image
 from playwright.sync_api import Browser
@@ -27,6 +30,14 @@ from similar_images.weights import import_keras
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
+ODD_NAMES = [
+    os.fsdecode(b"caf\xe9/\xff.jpg"),
+    os.fsdecode(b"caf\xe9/|a`b``.jpg"),
+    "=1+1/two\nlines.jpg",
+    "=1+1/$\\frac$.jpg",
+    "猫/é.jpg",
+    '猫/"quoted".jpg',
+]
 
 
 @pytest.fixture(scope="session")
@@ -128,6 +139,22 @@ def gallery(index_file: Path) -> Gallery:
     return Gallery.open(index_file)
 
 
+@pytest.fixture(scope="session")
+def odd_index(photos: Path, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The index of six photos whose names and folders are no UTF-8, or trouble a terminal, a table or a picture."""
+    folder = tmp_path_factory.mktemp("odd") / "photos"
+    for name, photo in zip(ODD_NAMES, sorted(photos.rglob("*.jpg")), strict=False):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copy(photo, folder / name)
+        except OSError:
+            pytest.skip("the file system takes only names in UTF-8")
+    vectors = folder.parent / "photos.saved_predictions.npy"
+    extract(list_photos(folder), folder, vectors, runtime)
+    build_index(open_vectors(vectors), folder.parent / "photos.faiss.index", IndexSettings())
+    return folder.parent / "photos.faiss.index"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A real Chromium; its driver keeps an event loop running, so no longer than a module needs it."""
@@ -156,6 +183,13 @@ def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> P
     n, d = rows.shape
     unfinished.finish(VectorsCard(n=n, d=d, img_dir=img_dir), [f"{row}.jpg" for row in range(n)])
     return path
+
+
+def invoke(script: str, *words: object) -> Result:
+    """Run a script in this process, in the folder that it is in; what is no sentence of a script's is raised."""
+    main = importlib.import_module(script.removesuffix(".py")).main
+    environment = {"IMAGES": None, "ENCODER": None}
+    return CliRunner().invoke(main, [str(word) for word in words], env=environment, catch_exceptions=False)
 
 
 def run(*command: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

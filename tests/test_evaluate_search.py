@@ -1,10 +1,20 @@
+import csv
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import run
+from click.testing import Result
+from conftest import ODD_NAMES, invoke, run, write_vectors
 from PIL import Image
+
+from similar_images.cards import IndexCard, read_card
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.vectors import open_vectors
+
+EVALUATE = "evaluate_search.py"
+MEASURING = "Comparing the index with exact search"
 
 
 @pytest.fixture
@@ -13,14 +23,32 @@ def index(index_file: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy" / index_file.name
 
 
-def test_report_has_every_part(index: Path, tmp_path: Path, cache: Path) -> None:
+def small_index(folder: Path, rows: np.ndarray) -> Path:
+    """Return the index of vectors whose photos are missing; rows of zeros could not be read."""
+    vectors = write_vectors(folder / "small.saved_predictions.npy", rows.astype(np.float32))
+    build_index(open_vectors(vectors), folder / "small.faiss.index", IndexSettings())
+    return folder / "small.faiss.index"
+
+
+def evaluate(index: Path, *options: object) -> tuple[Result, Path]:
+    return invoke(EVALUATE, index, *options), index.with_name(f"{index.name}.evaluation")
+
+
+def figures_of(folder: Path) -> dict[str, object]:
+    def no_number(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON")
+
+    return json.loads((folder / "report.json").read_text(encoding="ascii"), parse_constant=no_number)
+
+
+def test_report_has_every_part(index: Path, tmp_path: Path) -> None:
     encoders = ["--encoder", "mobilenet_v2=none"]
-    done = run("evaluate_search.py", index, "-o", tmp_path / "report", "--k", 2, *encoders, cwd=tmp_path)
+    done = run(EVALUATE, index, "-o", tmp_path / "report", "--k", 2, *encoders, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / "report" / "report.md").read_text()
     for heading in ("## Index", "## Answers", "## Encoders", "## Robustness", "## Near-duplicates"):
         assert heading in text and heading in done.stdout
-    figures = json.loads((tmp_path / "report" / "report.json").read_text())
+    figures = figures_of(tmp_path / "report")
     assert figures["index"][0]["recall"]["10"] == 1 and len(figures["labels"]) == 25
     low, mean, high = (figures["answers"]["precision@2"][at] for at in (1, 0, 2))
     assert 0 <= low <= mean <= high <= 1
@@ -28,25 +56,106 @@ def test_report_has_every_part(index: Path, tmp_path: Path, cache: Path) -> None
         assert Image.open(tmp_path / "report" / f"{name}.png").width > 500
 
 
-def test_apply_writes_the_cheapest_setting_to_the_card(index: Path, tmp_path: Path) -> None:
-    vectors = index.with_name("photos.saved_predictions.npy")
+def test_apply_writes_the_cheapest_setting_to_the_card(index: Path) -> None:
     lists = index.with_name("lists.faiss.index")
-    assert run("build_search_db.py", "-i", vectors, "-o", lists, "--factory", "IVF4,Flat", cwd=tmp_path).returncode == 0
-    done = run("evaluate_search.py", lists, "--no-robustness", "--target_recall", 0, "--apply", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    best = json.loads((lists.parent / "lists.faiss.index.evaluation" / "report.json").read_text())["cheapest"]
-    card = json.loads(lists.with_name("lists.faiss.index.json").read_text())
-    assert (card["nprobe"], card["rerank"]) == (best["nprobe"], best["rerank"])
+    build_index(
+        open_vectors(index.with_name("photos.saved_predictions.npy")), lists, IndexSettings(factory="IVF4,Flat")
+    )
+    done, report = evaluate(lists, "--no-robustness", "--target_recall", 0, "--apply")
+    assert done.exit_code == 0, done.stderr
+    best, card = figures_of(report)["cheapest"], read_card(lists, IndexCard)
+    assert (card.nprobe, card.rerank) == (best["nprobe"], best["rerank"])
     assert f"From now on the index is searched with nprobe {best['nprobe']}" in done.stdout
 
 
-def test_labels_that_do_not_fit_are_a_sentence(index: Path, tmp_path: Path) -> None:
-    (tmp_path / "labels.csv").write_text("other.jpg,red\n")
-    done = run("evaluate_search.py", index, "--labels", tmp_path / "labels.csv", "--no-robustness", cwd=tmp_path)
-    assert done.returncode == 1 and "names none of the 75 photos" in done.stderr and "Traceback" not in done.stderr
+def test_names_of_any_kind_reach_report_pictures_and_terminal(odd_index: Path, tmp_path: Path) -> None:
+    for number, encoding in enumerate(("ascii", "latin-1", "utf-8")):
+        settings = {"PYTHONIOENCODING": encoding, "LANG": "C", "LC_ALL": "C"}
+        options = ("-o", tmp_path / str(number), "--no-robustness", "--near", 4)
+        done = run(EVALUATE, odd_index, *options, cwd=tmp_path, **settings)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+        assert "## Near-duplicates" in done.stdout
+    text = (tmp_path / "2" / "report.md").read_text(encoding="utf-8")
+    assert "| `caf\\xe9` |" in text and "| `猫` |" in text
+    assert r"``` caf\xe9/\|a`b``.jpg ```" in text and r"`=1+1/two\nlines.jpg`" in text
+    figures = figures_of(tmp_path / "2")
+    assert sorted(figures["near_duplicates"]["groups"][0]) == sorted(ODD_NAMES)
+    assert Image.open(tmp_path / "2" / "labels.png").width > 500
+
+
+@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("all_equal", [False, True])
+def test_small_galleries_get_a_report(tmp_path: Path, n: int, all_equal: bool) -> None:
+    index = small_index(tmp_path, np.ones((n, 8)) if all_equal else np.random.default_rng(0).random((n, 8)))
+    with open(tmp_path / "labels.csv", "w") as labels:
+        csv.writer(labels).writerows([f"{row}.jpg", "a" if row < n - 1 else "b"] for row in range(n))
+    done, report = evaluate(index, "--k", 50, "--labels", tmp_path / "labels.csv")
+    assert done.exit_code == 0, done.stderr
+    assert figures_of(report)["index"][0]["recall"]["1"] == 1 or all_equal
+    assert ("## Answers" in done.stdout) == (n > 2) and "## Near-duplicates" in done.stdout
+    assert n == 2 or Image.open(report / "worst.png").width == 172 * min(n, 6) + 12
+
+
+@pytest.mark.parametrize("unreadable", [0, 5])
+def test_one_photo_is_a_sentence(tmp_path: Path, unreadable: int) -> None:
+    index = small_index(tmp_path, np.vstack([np.ones((1, 8)), np.zeros((unreadable, 8))]))
+    done, report = evaluate(index)
+    assert done.exit_code == 1 and "finds 1 photo: there is nothing to measure of fewer than two" in done.stderr
+    assert not report.exists()
+
+
+def test_labels_that_only_unreadable_photos_share_are_none(tmp_path: Path) -> None:
+    index = small_index(tmp_path, np.vstack([np.random.default_rng(0).random((3, 8)), np.zeros((3, 8))]))
+    (tmp_path / "labels.csv").write_text("".join(f"{row}.jpg,{row % 3}\n" for row in range(6)))
+    done, report = evaluate(index, "--labels", tmp_path / "labels.csv")
+    assert done.exit_code == 0 and "No two photos have a label in common" in done.stderr
+    assert "answers" not in figures_of(report)
+
+
+def test_many_labels_are_not_too_many_for_a_picture(tmp_path: Path) -> None:
+    index = small_index(tmp_path, np.random.default_rng(0).random((500, 8)))
+    (tmp_path / "labels.csv").write_text("".join(f"{row}.jpg,{row // 2}\n" for row in range(500)))
+    done, report = evaluate(index, "--labels", tmp_path / "labels.csv")
+    assert done.exit_code == 0, done.stderr
+    assert Image.open(report / "labels.png").height < 4500 and len(figures_of(report)["labels"]) == 250
+
+
+def test_mistakes_are_found_before_measuring(index: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("other.jpg,red\n")
+    (tmp_path / "damaged.csv").write_bytes(b"\0\1\2")
+    (tmp_path / "same.csv").write_text("car/00.jpg,red\n")
+    (tmp_path / "file").touch()
+    for options, sentence in (
+        (("--labels", tmp_path / "other.csv"), "names none of the 75 photos"),
+        (("--labels", tmp_path / "damaged.csv"), "is not a CSV file of a name and a label per line"),
+        (("--labels", tmp_path / "missing.csv"), "can't be read"),
+        (("--labels", tmp_path / "same.csv", "--encoder", "vgg16"), "encoders are compared by labels"),
+        (("-o", tmp_path / "file" / "report"), "is no folder that you may write to"),
+        (("-o", "/proc"), "is no folder that you may write to"),
+    ):
+        done = invoke(EVALUATE, index, *options)
+        assert done.exit_code == 1 and sentence in done.stderr, (options, done.stderr)
+        assert MEASURING not in done.stderr and done.stdout == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "damaged.csv", "file", "other.csv", "same.csv"]
+
+
+def test_missing_vectors_leave_the_rest_of_the_report(index: Path) -> None:
+    index.with_name("photos.saved_predictions.npy").unlink()
+    done, report = evaluate(index, "--no-robustness")
+    assert done.exit_code == 1 and "Error: the report in" in done.stderr
+    assert "Index: an index is compared with exact search in the vectors file, which is missing" in done.stderr
+    assert "Traceback" not in done.stderr and (report / "report.md").exists()
+
+
+def test_part_that_fails_leaves_the_others_in_the_report(index: Path) -> None:
+    done, report = evaluate(index, "--encoder", "vgg17", "--no-robustness")
+    assert done.exit_code == 1 and f"the report in {report} lacks Encoders, for the reason above" in done.stderr
+    assert "Encoders: there is no encoder 'vgg17': choose one of" in done.stderr
+    text = (report / "report.md").read_text()
+    assert "## Index" in text and "## Near-duplicates" in text and "## Encoders" not in text
 
 
 def test_photos_that_have_moved_leave_the_rest_of_the_report(index: Path, tmp_path: Path) -> None:
-    done = run("evaluate_search.py", index, "-d", tmp_path, cwd=tmp_path)
-    assert done.returncode == 0 and "give --img_dir to measure robustness" in done.stderr
+    done, _ = evaluate(index, "-d", tmp_path)
+    assert done.exit_code == 0 and "give --img_dir to measure robustness" in done.stderr
     assert "## Near-duplicates" in done.stdout

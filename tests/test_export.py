@@ -1,16 +1,18 @@
+import ast
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ODD_NAMES, ROOT
 
 from similar_images.export import as_csv, as_json, as_python
 from similar_images.filters import matching
-from similar_images.gallery import Gallery
+from similar_images.gallery import Gallery, Hit
 from similar_images.question import Example, Question
 
 
@@ -23,17 +25,59 @@ def test_csv_and_json_hold_the_hits(gallery: Gallery) -> None:
         assert Path(rows[0]["path"]) == hits[0].path
 
 
-def printed(code: str, folder: Path) -> list[str]:
+@pytest.mark.parametrize(
+    "name",
+    [
+        os.fsdecode(b"caf\xe9.jpg"),
+        "two\nlines.jpg",
+        "carriage\rreturn.jpg",
+        '"quoted".jpg',
+        "=cmd|' /C calc'!A1/x.jpg",
+        "+1.jpg",
+        "-1.jpg",
+        "@SUM(A1).jpg",
+        "\t=1.jpg",
+    ],
+)
+def test_csv_holds_names_that_it_cannot_show_as_json(name: str) -> None:
+    text = as_csv([Hit(1, 0, name, Path("photos") / name, 0.0, 1.0)]).encode("utf-8").decode("utf-8")
+    (row,) = csv.DictReader(io.StringIO(text, newline=""))
+    assert row["name"].startswith('"') and row["name"].isascii() and row["name"].isprintable()
+    assert json.loads(row["name"]) == name
+    path = json.loads(row["path"]) if row["path"].startswith('"') else row["path"]
+    assert path == f"photos/{name}"
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "猫/é ü.jpg", "a=b, 'c'.jpg", "no. 1 (copy).jpg", "東京\u3000駅.jpg"])
+def test_csv_holds_all_other_names_as_they_are(name: str) -> None:
+    (row,) = csv.DictReader(io.StringIO(as_csv([Hit(1, 0, name, Path("photos") / name, 0.0, 1.0)]), newline=""))
+    assert (row["name"], row["path"]) == (name, f"photos/{name}")
+
+
+def test_odd_names_survive_every_export(odd_index: Path, tmp_path: Path) -> None:
+    gallery = Gallery.open(odd_index)
+    hits = gallery.search(0, 6)
+    assert sorted(hit.name for hit in hits) == sorted(ODD_NAMES)
+    question = Question((Example(gallery.names[0], gallery.photo_path(0), gallery.vector(0), 0),))
+    code = as_python(gallery, question, {"k": 6}).encode("utf-8").decode("utf-8")
+    for text in ("utf-8", "ascii:backslashreplace"):
+        assert printed(code, tmp_path, PYTHONIOENCODING=text) == [hit.name for hit in hits]
+    exported = json.loads(as_json(hits).encode("utf-8"))
+    assert [row["name"] for row in exported] == [hit.name for hit in hits]
+    assert [Path(row["path"]) for row in exported] == [hit.path for hit in hits]
+
+
+def printed(code: str, folder: Path, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT)},
+        env={"PYTHONPATH": str(ROOT), **environment},
         text=True,
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return [line.split("  ")[2] for line in done.stdout.splitlines()]
+    return [ast.literal_eval(line.split("  ", 2)[2]) for line in done.stdout.splitlines()]
 
 
 def test_python_repeats_a_search_with_everything(gallery: Gallery, tmp_path: Path, cache: Path) -> None:

@@ -11,6 +11,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "similar_images"
 MAY_IMPORT = {
     "_files": set(),
+    "_script": set(),
     "cards": {"_files"},
     "images": set(),
     "pca": set(),
@@ -59,7 +60,16 @@ MAY_IMPORT = {
         "runtimes",
         "vectors",
     },
-    "evaluation_report": {"answer_quality", "encoder_comparison", "evaluation", "gallery", "index_quality", "labels"},
+    "evaluation_report": {
+        "_files",
+        "answer_quality",
+        "encoder_comparison",
+        "evaluation",
+        "gallery",
+        "images",
+        "index_quality",
+        "labels",
+    },
     "training_crops": {"_files", "images", "openvino_runtime", "pca", "vectors"},
     "distillation": {"images", "weights"},
     "feedback": {"gallery", "vectors"},

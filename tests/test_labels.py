@@ -1,4 +1,6 @@
+import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +49,18 @@ def test_coco_annotations_give_the_kinds_of_a_photo(tmp_path: Path) -> None:
         ("missing.csv", None, "can't be read"),
         ("x.csv", "only a name\n", "not a CSV file of a name and a label"),
         ("x.csv", "other.jpg,red\n", "names none of the 4 photos"),
+        ("x.csv", "a\0b", "not a CSV file of a name and a label"),
+        ("x.csv", '"never closed' + 200_000 * "x", "not a CSV file of a name and a label"),
+        ("x.csv", '"""no JSON",red', "not a CSV file of a name and a label"),
         ("x.json", "[]", "COCO's instance annotations"),
+        ("x.json", "", "COCO's instance annotations"),
+        ("x.json", "[" * 100_000, "COCO's instance annotations"),
+        ("x.json", '{"images": [], "categories": []}', "COCO's instance annotations"),
+        (
+            "x.json",
+            '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 1, "name": 5}], "annotations": []}',
+            "COCO's instance annotations",
+        ),
     ],
 )
 def test_labels_that_do_not_fit_are_a_sentence(tmp_path: Path, name: str, content: str | None, reason: str) -> None:
@@ -55,3 +68,22 @@ def test_labels_that_do_not_fit_are_a_sentence(tmp_path: Path, name: str, conten
         (tmp_path / name).write_text(content)
     with pytest.raises(LabelsError, match=reason):
         labels_of(NAMES, str(tmp_path / name))
+
+
+def test_csv_takes_names_as_bytes_or_as_file_lists_have_them(tmp_path: Path) -> None:
+    odd = [os.fsdecode(b"caf\xe9.jpg"), "two\nlines.jpg", "next\x85line.jpg", "plain.jpg"]
+    lines = [b"caf\xe9.jpg,r\xe9d", b'"two\nlines.jpg",r\xe9d', "next\x85line.jpg,blue".encode(), b"plain.jpg,"]
+    (tmp_path / "l.csv").write_bytes(b"\xef\xbb\xbf" + b"\r\n".join(lines))
+    labels = labels_of(odd, str(tmp_path / "l.csv"))
+    assert labels is not None and labels.names == ["blue", os.fsdecode(b"r\xe9d")]
+    assert labels.has.tolist() == [[False, True], [False, True], [True, False], [False, False]]
+    with open(tmp_path / "l.csv", "w", encoding="ascii", newline="") as file:
+        csv.writer(file).writerows([json.dumps(name), "red"] for name in odd)
+    labels = labels_of(odd, str(tmp_path / "l.csv"))
+    assert labels is not None and labels.has.all()
+
+
+def test_photos_that_do_not_count_have_no_labels() -> None:
+    labels = labels_of([*NAMES, "sea/e.jpg"], "folders", np.array([0, 1, 2, 3]))
+    assert labels is not None and labels.names == ["car", "sea"] and labels.labelled().tolist() == [0, 1]
+    assert labels_of(NAMES, "folders", np.array([0, 2, 3])) is None
