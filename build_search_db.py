@@ -1,12 +1,18 @@
 #!/usr/bin/env python
 """Build the Faiss index of a vectors file: LIST.saved_predictions.npy in, LIST.faiss.index out."""
 
+if __name__ == "__main__":  # before the other imports, which take a while
+    from similar_images._script import begin
+
+    begin()
+
 import sys
 from pathlib import Path
 
 import click
 
 from similar_images._files import is_half_in_place
+from similar_images._script import OneSentence
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
@@ -57,7 +63,7 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
     vectors, and below 1,024 vectors a Flat index, which is exact.
     """
     output = output_filename or input_vectors.with_name(input_vectors.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
-    try:
+    with OneSentence("stopped: no index was written"):
         vectors = open_vectors(input_vectors)
         if dimension not in (None, vectors.array.shape[1]):
             raise ValueError(f"{input_vectors} holds vectors of {vectors.array.shape[1]} numbers, not {dimension}")
@@ -66,10 +72,6 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
         settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
         with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             card = build_index(vectors, output, settings, lambda step, share: _show(bar, step, share))
-    except KeyboardInterrupt:
-        raise click.ClickException("stopped: no index was written") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     if card.index != card.asked_for:
         click.echo(f"{card.asked_for} is too much for {card.n:,} vectors of {card.d} numbers: {card.index} it is.")
     size = f"{card.n:,} vectors, {card.bytes / 1e6:.1f} MB"

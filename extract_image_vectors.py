@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Compute the feature vectors of photos: a file list or a folder in, LIST.saved_predictions.npy out."""
 
+if __name__ == "__main__":  # before the other imports, which take a while
+    from similar_images._script import begin
+
+    begin()
+
 import sys
 import time
 from contextlib import contextmanager
@@ -9,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from similar_images._script import OneSentence
 from similar_images.conversion import int8_file, remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
 from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
@@ -91,7 +97,7 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
 
     Interrupted, the same command goes on where it stopped.
     """
-    try:
+    with OneSentence("stopped: the same command goes on from here"):
         names = read_file_list(filename_list) if filename_list else list_photos(img_dir)
         output = output_filename or Path(f"{filename_list or img_dir.resolve().name}{SUFFIX}")
         check_request(names, img_dir, output, overwrite=overwrite, update=update)
@@ -110,10 +116,6 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         with encoding_bar(len(names)) as update_bar:
             done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
                            update=update, strict=strict, progress=update_bar)  # fmt: skip
-    except KeyboardInterrupt:
-        raise click.ClickException("stopped: the same command goes on from here") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(
         f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
         f"({done.encoded / (done.seconds or 1):.1f} photos/s), {done.kept:,} kept, "

@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Build a gallery, of drawn samples or of your own photos, and open the notebook on it: `make demo` and `make app`."""
 
+if __name__ == "__main__":  # before the other imports, which take a while
+    from similar_images._script import begin
+
+    begin()
+
 import os
 import sys
 from functools import partial
@@ -9,6 +14,7 @@ from pathlib import Path
 import click
 
 from extract_image_vectors import encoding_bar
+from similar_images._script import OneSentence
 from similar_images.cards import from_card
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, load_encoder
@@ -50,13 +56,9 @@ VISITOR_SECONDS = 600  # without a sign of life, until a visitor's kernel ends
 @click.option("--app", is_flag=True, help="Serve the notebook as an app instead, without its code.")
 def main(images, encoder, folder, launch, app):  # fmt: skip
     """Build a gallery if it isn't there yet, and open the notebook on it."""
-    try:
+    with OneSentence("stopped: 'make demo' goes on from here"):
         folder.mkdir(parents=True, exist_ok=True)
         index = prepare(images or samples(folder), folder, encoder)
-    except KeyboardInterrupt:
-        raise click.ClickException("stopped: 'make demo' goes on from here") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"The gallery is {index}.")
     if app:
         serve_app(index)

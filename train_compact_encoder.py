@@ -1,6 +1,11 @@
 #!/usr/bin/env python
 """Train the compact encoder on your photos: a small network learns to see what a large encoder sees."""
 
+if __name__ == "__main__":  # before the other imports, which take a while
+    from similar_images._script import begin
+
+    begin()
+
 import csv
 import hashlib
 import json
@@ -13,6 +18,7 @@ import click
 import numpy as np
 
 from similar_images._files import card_path, replacing
+from similar_images._script import OneSentence
 from similar_images.answer_quality import answer_quality
 from similar_images.compact import (
     INCLUDED_WEIGHTS,
@@ -71,7 +77,7 @@ def main(img_dirs, output_filename, teacher, weights, hold_out, crops, steps, ba
     Crops, checkpoints and the curve lie in OUTPUT.training. Interrupted, the same command goes on where it stopped.
     """
     folder = output_filename.with_name(f"{output_filename.name}.training")
-    try:
+    with OneSentence("stopped: the same command goes on from here"):
         labels, held = split(img_dirs, hold_out, seed)
         learnt = [path for path, label in labels.items() if label not in held]
         tested = {path: label for path, label in labels.items() if label in held}
@@ -110,10 +116,6 @@ def main(img_dirs, output_filename, teacher, weights, hold_out, crops, steps, ba
         }
         save_weights(encoder, output_filename)
         describe(output_filename, settings | reached)
-    except KeyboardInterrupt:
-        raise click.ClickException("stopped: the same command goes on from here") from None
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{output_filename}: {reached}")
 
 

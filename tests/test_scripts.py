@@ -1,15 +1,18 @@
-"""Every script as a person runs it: exit code, words, and what it leaves behind."""
+"""Every script as a person runs it: exit code, words, and what it leaves behind; in this process where that will do."""
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run
+from conftest import ROOT, invoke, run
 
 from similar_images.cards import Failure
-from similar_images.encoders import Encoder
+from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import open_vectors
 
 EXTRACT, BUILD = "extract_image_vectors.py", "build_search_db.py"
@@ -17,22 +20,24 @@ UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")
 
 
 @pytest.fixture
-def work(tmp_path: Path, photos: Path, encoder: Encoder) -> Path:
-    """A folder to run scripts in, with some photos, and vectors that have an index."""
+def work(tmp_path: Path, photos: Path, encoder: object, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder to run scripts in, with some photos, and vectors that have an index."""
     for kind in ("car", "sea"):
         shutil.copytree(photos / kind, tmp_path / "photos" / kind)
     rows = np.random.default_rng(0).random((40, 16), np.float32)
     np.save(tmp_path / "some.saved_predictions.npy", rows)
     (tmp_path / "some").write_text("".join(f"{row}.jpg\n" for row in range(40)))
-    assert run(BUILD, "-i", "some.saved_predictions.npy", cwd=tmp_path).returncode == 0
+    vectors = open_vectors(tmp_path / "some.saved_predictions.npy")
+    build_index(vectors, tmp_path / "some.faiss.index", IndexSettings())
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize("script", [EXTRACT, BUILD, "run_demo.py"])
-def test_help_names_every_option(script: str, tmp_path: Path) -> None:
+def test_help_names_every_option(script: str) -> None:
     for flag in ("-h", "--help"):
-        done = run(script, flag, cwd=tmp_path)
-        assert done.returncode == 0 and done.stdout.startswith("Usage:") and done.stderr == ""
+        done = invoke(script, flag)
+        assert done.exit_code == 0 and done.stdout.startswith("Usage:") and done.stderr == ""
     contract = {
         EXTRACT: "-l --filename_list -d --img_dir -o --output_filename -m --model_filename -b --batch_size -v "
         "--encoder --layer --weights --overwrite --update --strict --runtime --precision --workers",
@@ -83,8 +88,8 @@ def test_mistake_gets_a_sentence_and_changes_nothing(work: Path, command: list[s
     (work / "wrong").write_text("car/99.jpg\n")
     (work / "mixed").write_text("car/00.jpg\nmissing.jpg\n")
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
-    done = run(*command, cwd=work)
-    assert done.returncode == code, done.stderr
+    done = invoke(*command)
+    assert done.exit_code == code, done.stderr
     assert sentence in " ".join(done.stderr.split()) and "Traceback" not in done.stderr and done.stdout == ""
     after = {path: path.read_bytes() for path in work.rglob("*") if path.is_file() and ".part" not in path.name}
     assert after == before
@@ -104,8 +109,8 @@ def test_extract_then_build_from_a_folder(work: Path) -> None:
 
 def test_extract_from_a_list_names_the_output_after_it(work: Path) -> None:
     (work / "list.txt").write_bytes(b"sea/01.jpg\r\ncar/00.jpg\nmissing.jpg\n")
-    done = run(EXTRACT, "-l", "list.txt", "-d", "photos", *UNTRAINED, cwd=work)
-    assert done.returncode == 0 and "missing.jpg: there is no such file" in done.stdout
+    done = invoke(EXTRACT, "-l", "list.txt", "-d", "photos", *UNTRAINED)
+    assert done.exit_code == 0 and "missing.jpg: there is no such file" in done.stdout
     vectors = open_vectors(work / "list.txt.saved_predictions.npy")
     assert vectors.array.any(axis=1).tolist() == [True, True, False]
     assert vectors.card.failures == [Failure(row=2, name="missing.jpg", reason="there is no such file")]
@@ -113,20 +118,20 @@ def test_extract_from_a_list_names_the_output_after_it(work: Path) -> None:
 
 def test_extract_saves_and_loads_the_model_file(work: Path) -> None:
     command = (EXTRACT, "-d", "photos", *UNTRAINED, "-m", "model.keras")
-    assert run(*command, "-o", "a.npy", cwd=work).returncode == 0
-    assert run(*command, "-o", "b.npy", cwd=work).returncode == 0
+    assert invoke(*command, "-o", "a.npy").exit_code == 0
+    assert invoke(*command, "-o", "b.npy").exit_code == 0
     assert (work / "model.keras").exists() and (work / "a.npy").read_bytes() == (work / "b.npy").read_bytes()
-    done = run(EXTRACT, "-d", "photos", "-m", "model.keras", "-o", "c.npy", cwd=work)
-    assert done.returncode == 1 and "model.keras holds mobilenet_v2 with weights none, not vgg16 fc2" in done.stderr
+    done = invoke(EXTRACT, "-d", "photos", "-m", "model.keras", "-o", "c.npy")
+    assert done.exit_code == 1 and "model.keras holds mobilenet_v2 with weights none, not vgg16 fc2" in done.stderr
 
 
 def test_build_takes_its_options(work: Path) -> None:
     command = (BUILD, "-i", "some.saved_predictions.npy", "-o", "other.faiss.index")
-    done = run(*command, "-d", "16", "--nlist", "2", "--m", "4", "--nbits", "3", "--pca", "8", "-v", cwd=work)
-    assert done.returncode == 0, done.stderr
+    done = invoke(*command, "-d", "16", "--nlist", "2", "--m", "4", "--nbits", "3", "--pca", "8", "-v")
+    assert done.exit_code == 0, done.stderr
     assert "other.faiss.index: PCAR8,IVF1,PQ4x3, 40 vectors" in done.stdout and "other.faiss.index.json" in done.stdout
-    done = run(*command, "--factory", "HNSW8", "--overwrite", cwd=work)
-    assert done.returncode == 0 and "HNSW8, 40 vectors" in done.stdout
+    done = invoke(*command, "--factory", "HNSW8", "--overwrite")
+    assert done.exit_code == 0 and "HNSW8, 40 vectors" in done.stdout
 
 
 @pytest.mark.usefixtures("compact")
@@ -144,3 +149,61 @@ def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> Non
     shutil.copy(folder / "car" / "00.jpg", folder / "new.jpg")
     more = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert "Encoded 1 photos" in more.stdout and index.stat().st_mtime_ns > built
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_names_of_any_kind_are_printed_on_any_terminal(work: Path, encoding: str) -> None:
+    settings = {"PYTHONIOENCODING": encoding, "LANG": "C", "LC_ALL": "C"}
+    folder = work / os.fsdecode(b"caf\xe9 \xe7\x8c\xab")
+    (work / "photos").rename(folder)
+    (folder / os.fsdecode(b"\xff\n.jpg")).touch()
+    done = run(EXTRACT, "-d", folder.name, *UNTRAINED, cwd=work, **settings)
+    assert done.returncode == 0 and "1 could not be read" in done.stdout, done.stderr
+    assert r"\xff\n.jpg: it is empty" in done.stdout
+    done = run(BUILD, "-i", f"{folder.name}.saved_predictions.npy", "-o", "new.faiss.index", cwd=work, **settings)
+    assert done.returncode == 0 and "Flat, 6 vectors" in done.stdout, done.stderr
+
+
+# A process that sends itself Ctrl-C when it begins to import so many modules after click, which scripts import first.
+INTERRUPTING = """
+import os, signal, sys
+left = None
+def count(event, arguments):
+    global left
+    if event == "import" and (left is not None or arguments[0] == "click"):
+        left = int(os.environ["INTERRUPT_AFTER"]) if left is None else left - 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.addaudithook(count)
+"""
+BEGINNINGS = {
+    EXTRACT: ("-d", "photos", *UNTRAINED),
+    BUILD: ("-i", "some.saved_predictions.npy", "-o", "new.faiss.index"),
+    "evaluate_search.py": ("some.faiss.index", "--no-robustness"),
+    "train_compact_encoder.py": ("-d", "photos", "--teacher", "compact"),
+    "run_demo.py": ("--images", "photos", "--no-open"),
+}
+
+
+@pytest.mark.usefixtures("compact")
+@pytest.mark.parametrize("script", BEGINNINGS)
+def test_ctrl_c_amid_imports_is_a_sentence(script: str, work: Path) -> None:
+    (work / "hook").mkdir()
+    (work / "hook" / "sitecustomize.py").write_text(INTERRUPTING)
+    command = [sys.executable, str(ROOT / script), *BEGINNINGS[script]]
+    moments = [0, 1, 10, 30, 60, 100, 150, 200]
+    runs = [
+        subprocess.Popen(
+            command,
+            cwd=work,
+            env=os.environ | {"PYTHONPATH": str(work / "hook"), "INTERRUPT_AFTER": str(moment)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for moment in moments
+    ]
+    for moment, started in zip(moments, runs, strict=True):
+        said = started.communicate()[1]
+        assert (moment, started.returncode) == (moment, 1) and "Traceback" not in said, said
+        assert said.splitlines()[-1].startswith("Error: stopped"), said
