@@ -22,7 +22,6 @@ from similar_images.file_list import list_photos, read_file_list
 from similar_images.images import source_name
 from similar_images.runtimes import open_runtime
 from similar_images.vectors import SUFFIX
-from similar_images.weights import is_trained
 
 PUBLISHED_MODEL = Path("vgg_4096.keras")
 
@@ -108,7 +107,7 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
             loaded = load_or_save_encoder(spec, model_filename)
         else:
             loaded = remembered(spec) or load_encoder(spec)
-        if not is_trained(weights):
+        if not loaded.spec.is_trained:
             click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
         photos = partial(sample_photos, names, img_dir, loaded)
         earlier = earlier_rows(output, overwrite=overwrite, update=update)

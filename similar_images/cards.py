@@ -94,14 +94,16 @@ class ConvertedCard(EncoderCard, kw_only=True):
         keras: version of Keras that it was made from.
         openvino: version of OpenVINO that made it.
         cosines: by runtime and precision, the cosine to float32 that was measured.
-        bytes: size of its file of weights.
+        xml: SHA-256 of its graph.
+        bin: SHA-256 of its weights.
         rest: of an int8 model, the precision of what is not in int8.
     """
 
     keras: str
     openvino: str | None
     cosines: dict[str, float] = {}
-    bytes: Count
+    xml: Digest
+    bin: Digest
     rest: Annotated[str, Meta(pattern="^(f32|bf16)$")] = "f32"
 
 

@@ -9,6 +9,7 @@ import hashlib
 import io
 import logging
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -20,14 +21,14 @@ from typing import Any
 import numpy as np
 from msgspec.structs import asdict
 
-from similar_images._files import cache_folder, card_path
-from similar_images.cards import ConvertedCard, read_card, write_card
+from similar_images._files import cache_folder, card_path, digest, flush, is_unchanged, note_digest
+from similar_images.cards import CardError, ConvertedCard, read_card, write_card
 from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
 from similar_images.locks import one_at_a_time
 from similar_images.openvino_runtime import import_openvino
-from similar_images.weights import EncoderError
+from similar_images.weights import EncoderError, encoder_errors
 
 CALIBRATION_PHOTOS = 300
 # The first convolutions stay out of int8, up to this part of all multiplications: 1 of VGG16, 3 of MobileNetV2. With
@@ -64,8 +65,9 @@ def converted(encoder: Encoder) -> Any:
 def converted_file(encoder: Encoder, folder: Path) -> Path:
     """Return where `converted` keeps an encoder in a folder."""
     key = _key(*_identity(encoder), _openvino_version())
-    name = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer, key)))
-    return folder / f"{name}.xml"
+    label = "-".join(filter(None, (encoder.spec.name, encoder.spec.layer)))
+    safe = re.sub(r"[^\w.+-]", "_", label, flags=re.ASCII)
+    return folder / f"{safe[:100]}-{key}.xml"
 
 
 def remembered(spec: EncoderSpec) -> Encoder | None:
@@ -74,15 +76,15 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     Only encoders with named weights can be known again without a look at their weights, and only while Keras, which
     makes them, is the same; of those that come with the project there is a digest.
     """
-    if spec.model_file or not set(spec.weights.split("+")) <= set(NAMED_WEIGHTS):
+    names, weights = zip(*spec.parts, strict=True)
+    if spec.model_file or not set(weights) <= set(NAMED_WEIGHTS):
         return None
     asked = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
-    if "compact" in spec.name.split("+") and spec.weights != "none":
+    if "compact" in names and spec.weights != "none":
         asked["weights_digest"] = included_digest()  # of a joined encoder it is another: that is loaded each time
     for found in sorted(cache_folder().glob("*.xml.json")):
-        file = found.with_suffix("")
-        card = _card_of_whole(file)
-        if card and all(getattr(card, key) == value for key, value in asked.items()):
+        card = _card(file := found.with_suffix(""))
+        if card and all(getattr(card, key) == value for key, value in asked.items()) and is_whole(file):
             return replace(encoder_of_card(card, file), spec=replace(spec, layer=card.layer))
     return None
 
@@ -90,7 +92,7 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
 def agreement(encoder: Encoder, precision: str) -> float | None:
     """Return the cosine to float32 that `keep_agreement` noted for a precision."""
     for folder in _folders(encoder):
-        if card := read_card(converted_file(encoder, folder), ConvertedCard):
+        if card := _card(converted_file(encoder, folder)):
             return card.cosines.get(precision)
     return None
 
@@ -98,7 +100,7 @@ def agreement(encoder: Encoder, precision: str) -> float | None:
 def keep_agreement(encoder: Encoder, precision: str, cosine: float) -> None:
     """Note how well vectors of a precision agree with float32 ones, so that it is measured once."""
     for folder in _folders(encoder):
-        if card := read_card(file := converted_file(encoder, folder), ConvertedCard):
+        if card := _card(file := converted_file(encoder, folder)):
             card.cosines[precision] = cosine
             with contextlib.suppress(OSError):  # not ours to write to: measured again next time
                 write_card(file, card)
@@ -146,9 +148,8 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path, rest: str) -> None:
 
 def rest_of_int8(file: Path) -> str:
     """Return the precision of what an int8 model leaves out, as `quantise` was told."""
-    card = read_card(file, ConvertedCard)
-    assert card is not None
-    return card.rest
+    card = _card(file)
+    return card.rest if card else "f32"
 
 
 def _first_convolutions(model: Any) -> list[str]:
@@ -166,22 +167,27 @@ def _places(output: Any) -> int:
 
 
 def is_whole(file: Path) -> bool:
-    """Tell whether a converted model was written to its end and is still there."""
-    return _card_of_whole(file) is not None
+    """Tell whether a converted model is there and as it was written."""
+    card = _card(file)
+    return bool(card and _is_unchanged(file, card.xml) and _is_unchanged(file.with_suffix(".bin"), card.bin))
 
 
-def _card_of_whole(file: Path) -> ConvertedCard | None:
-    weights = file.with_suffix(".bin")
-    with contextlib.suppress(ValueError):  # a damaged card vouches for nothing
-        card = read_card(file, ConvertedCard)
-        if card and file.exists() and weights.exists() and weights.stat().st_size == card.bytes:
-            return card
+def _is_unchanged(file: Path, known: str) -> bool:
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        return is_unchanged(opened, known)
+    return False
+
+
+def _card(file: Path) -> ConvertedCard | None:
+    with contextlib.suppress(CardError):  # a damaged card vouches for nothing
+        return read_card(file, ConvertedCard)
     return None
 
 
 def read(file: Path) -> Any:
     """Return the `openvino.Model` that a file holds."""
-    return import_openvino().Core().read_model(file)
+    with encoder_errors(f"OpenVINO can't read {file}", "remove it, and it is made again"):
+        return import_openvino().Core().read_model(file)
 
 
 def keep(model: Any, file: Path, encoder: Encoder, rest: str = "f32") -> None:
@@ -190,26 +196,30 @@ def keep(model: Any, file: Path, encoder: Encoder, rest: str = "f32") -> None:
     with tempfile.TemporaryDirectory(dir=file.parent, prefix=".converting-") as folder:
         written = Path(folder) / file.name
         import_openvino().save_model(model, written, compress_to_fp16=False)
-        for part in (written.with_suffix(".bin"), written):
-            with open(part, "rb+") as stream:
-                os.fsync(stream.fileno())
-            os.replace(part, file.with_name(part.name))
-    size = file.with_suffix(".bin").stat().st_size
+        weights = _put(written.with_suffix(".bin"), file.parent)
+        graph = _put(written, file.parent)
     made_by = {"keras": version("keras"), "openvino": _openvino_version()}
-    write_card(file, ConvertedCard(**asdict(encoder.card(file)) | made_by, bytes=size, rest=rest))
+    write_card(file, ConvertedCard(**asdict(encoder.card(file)) | made_by, xml=graph, bin=weights, rest=rest))
+
+
+def _put(written: Path, folder: Path) -> str:
+    """Move a file that was written into a folder; return its SHA-256."""
+    flush(written)
+    os.replace(written, folder / written.name)
+    with open(folder / written.name, "rb") as file:
+        known = digest(file)
+        note_digest(file, known)
+    return known
 
 
 def _convert(encoder: Encoder) -> Any:
     openvino, keras_model = import_openvino(), encoder.model
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Keras says that OpenVINO calls the model with a tuple
-            model = openvino.convert_model(keras_model)
-    except Exception as error:  # OpenVINO's frontend raises its own kinds
-        raise EncoderError(
-            f"OpenVINO can't convert {encoder.spec.name} ({str(error).strip().splitlines()[0]}): run it with "
-            "--runtime tensorflow"
-        ) from error
+    with (
+        encoder_errors(f"OpenVINO can't convert {encoder.spec.name}", "run it with --runtime tensorflow"),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # Keras says that OpenVINO calls the model with a tuple
+        model = openvino.convert_model(keras_model)
     width, height = encoder.size
     model.reshape([-1, height, width, 3])
     whole = openvino.preprocess.PrePostProcessor(model)
@@ -221,7 +231,7 @@ def _convert(encoder: Encoder) -> Any:
 def _remove_older(encoder: Encoder, folder: Path) -> None:
     """Remove what an older OpenVINO made of the same encoder."""
     for found in folder.glob("*.xml.json"):
-        card = _card_of_whole(file := found.with_suffix(""))
+        card = _card(file := found.with_suffix(""))
         same = card and (card.encoder, card.weights_digest) == (encoder.spec.name, encoder.weights_digest)
         if card and same and card.openvino != _openvino_version():
             for part in (found, file, file.with_suffix(".bin")):

@@ -7,18 +7,19 @@ preprocessing wrong. TensorFlow and Keras are imported inside functions: they ta
 import importlib
 import inspect
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from msgspec.structs import asdict
 
-from similar_images._files import digest, replacing
-from similar_images.cards import EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
+from similar_images._files import digest, is_unchanged, replacing
+from similar_images.cards import CardError, EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
 from similar_images.compact import build_compact
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
 from similar_images.locks import one_at_a_time
-from similar_images.weights import EncoderError, build_network, digest_of_weights, import_keras, is_trained
+from similar_images.weights import EncoderError, build_network, digest_of_weights, encoder_errors, import_keras
 
 VGG16_LAYERS = ("fc2", "fc1")
 NAMED_WEIGHTS = ("imagenet", "none")
@@ -45,6 +46,7 @@ class EncoderSpec:
             or a weights file that fits the model. Two joined by "+" give each half of a joined encoder its own.
         resize: how photos come to the model's size, see `images.resize`.
         model_file: a Keras model file from RGB pixels to a vector, loaded instead of building `name`.
+        model_digest: the SHA-256 that this file must have to be loaded; None for any.
     """
 
     name: str = "vgg16"
@@ -52,6 +54,29 @@ class EncoderSpec:
     weights: str = "imagenet"
     resize: Resize = "bilinear"
     model_file: Path | None = None
+    model_digest: str | None = None
+
+    @property
+    def parts(self) -> list[tuple[str, str]]:
+        """Name and weights of each encoder that is joined; what a model file holds is one, whatever it is called.
+
+        Raises:
+            EncoderError: no two encoders, or no weights for each, can be told.
+        """
+        if self.model_file or "+" not in self.name:
+            return [(self.name, self.weights)]
+        names, weights = self.name.split("+"), self.weights.split("+")
+        if len(names) != 2 or len(weights) > 2:
+            raise EncoderError(
+                f"{self.name} with weights {self.weights}: two encoders can be joined, each with one weights, whose "
+                "file has no '+' in its path"
+            )
+        return list(zip(names, weights * 2, strict=False))
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether all weights were learnt from photos, rather than seeded."""
+        return all(weights != "none" for _, weights in self.parts)
 
 
 @dataclass(frozen=True)
@@ -103,9 +128,10 @@ class Encoder:
             encoder=self.spec.name,
             layer=self.spec.layer,
             weights=_weights_on_card(self.spec, path),
-            trained=is_trained(self.spec.weights),
+            trained=self.spec.is_trained,
             weights_digest=self.weights_digest,
             model_file=relative_to_card(file, path) if file else None,
+            model_digest=self.spec.model_digest,
             resize=self.spec.resize,
             size=self.size,
             d=self.dimension,
@@ -113,12 +139,13 @@ class Encoder:
 
 
 def _weights_on_card(spec: EncoderSpec, path: Path) -> str:
-    parts = _weights_of_each(spec.name, spec.weights)
-    return "+".join(part if part in NAMED_WEIGHTS else relative_to_card(Path(part), path) for part in parts)
+    return _with_weights(spec, lambda file: relative_to_card(Path(file), path)).weights
 
 
-def _weights_of_each(name: str, weights: str) -> list[str]:
-    return weights.split("+") if "+" in name else [weights]
+def _with_weights(spec: EncoderSpec, put: Callable[[str], str]) -> EncoderSpec:
+    """Return a spec whose weights files are called otherwise; what both of joined encoders have is said once."""
+    each = dict.fromkeys(weights if weights in NAMED_WEIGHTS else put(weights) for _, weights in spec.parts)
+    return replace(spec, weights="+".join(each))
 
 
 def label(card: EncoderCard) -> str:
@@ -129,17 +156,16 @@ def label(card: EncoderCard) -> str:
 
 def spec_of_card(card: EncoderCard, path: Path) -> EncoderSpec:
     """Return the spec of the encoder that the card of `path` describes."""
-    parts = _weights_of_each(card.encoder, card.weights)
-    weights = "+".join(part if part in NAMED_WEIGHTS else str(from_card(part, path)) for part in parts)
     file = from_card(card.model_file, path) if card.model_file else None
-    if file and not file.exists() and weights in NAMED_WEIGHTS:
-        file = None  # it can be made again
-    return EncoderSpec(card.encoder, card.layer, weights, card.resize, file)
+    spec = EncoderSpec(card.encoder, card.layer, card.weights, card.resize, file, card.model_digest)
+    if file and not file.exists() and card.weights in NAMED_WEIGHTS:
+        spec = replace(spec, model_file=None, model_digest=None)  # it can be made again
+    return _with_weights(spec, lambda name: str(from_card(name, path)))
 
 
 def files_of(spec: EncoderSpec) -> list[Path]:
     """Return the files that an encoder is loaded from."""
-    weights = [Path(part) for part in _weights_of_each(spec.name, spec.weights) if part not in NAMED_WEIGHTS]
+    weights = [Path(weights) for _, weights in spec.parts if weights not in NAMED_WEIGHTS]
     return weights + ([spec.model_file] if spec.model_file else [])
 
 
@@ -157,19 +183,27 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         WeightsUnavailableError: trained weights could not be downloaded.
         EncoderError: unknown name or layer, or a file that doesn't fit.
     """
-    if spec.model_file is not None:
-        return _encoder(spec, _load_model(spec.model_file))
-    names = spec.name.split("+")
-    weights = _weights_of_each(spec.name, spec.weights)
-    if len(names) > 2 or len(weights) > len(names):
-        raise EncoderError(
-            f"{spec.name} with weights {spec.weights}: two encoders can be joined, each with one weights"
-        )
+    if file := spec.model_file:
+        spec = replace(spec, model_digest=_checked_digest(file, spec.model_digest))
+        return _encoder(spec, _load_model(file))
     if spec.layer and spec.name != "vgg16":
         raise EncoderError(f"{spec.name} has no layer {spec.layer}: only vgg16 has a choice, fc2 or fc1")
-    if len(names) == 1:
-        return _encoder(spec, _build(spec.name, spec.layer, spec.weights))
-    return _encoder(spec, _join([_build(name, None, part) for name, part in zip(names, weights * 2, strict=False)]))
+    with encoder_errors(f"{spec.name} can't be made by this Keras", "give another --encoder"):
+        models = [_build(name, spec.layer, weights) for name, weights in spec.parts]
+        return _encoder(spec, _join(models) if len(models) > 1 else models[0])
+
+
+def _checked_digest(file: Path, known: str | None) -> str:
+    """Return the SHA-256 of a model file, before anything else is done with it."""
+    if not file.is_file():
+        raise EncoderError(f"there is no model file {file}")
+    found = digest(file)
+    if known not in (None, found):
+        raise EncoderError(
+            f"{file} is not the model that made the vectors any more: put back the old one, or extract the vectors "
+            "again with --overwrite"
+        )
+    return found
 
 
 @one_at_a_time
@@ -182,12 +216,13 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     Raises:
         EncoderError: `file` holds another encoder than `spec` asks for, or see `load_encoder`.
     """
-    card = read_card(file, ModelCard)
+    card = _model_card(file)
     if not file.exists():
         encoder = load_encoder(spec)
         _save_model(encoder.model, file)
-        write_card(file, ModelCard(**asdict(encoder.card(file)), digest=digest(file)))
-        return replace(encoder, spec=replace(encoder.spec, model_file=file))
+        made = ModelCard(**asdict(encoder.card(file)), digest=digest(file))
+        write_card(file, made)
+        return replace(encoder, spec=replace(encoder.spec, model_file=file, model_digest=made.digest))
     if card is None:
         return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
     held = (card.encoder, card.layer, card.weights)
@@ -197,9 +232,18 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
             f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"
         )
     spec = replace(spec, layer=usual_layer(spec), model_file=file)
-    if card.digest == digest(file):
-        return replace(encoder_of_card(card, file), spec=spec)
+    with open(file, "rb") as opened:
+        is_the_same = is_unchanged(opened, card.digest)
+    if is_the_same:
+        return replace(encoder_of_card(card, file), spec=replace(spec, model_digest=card.digest))
     return load_encoder(spec)
+
+
+def _model_card(file: Path) -> ModelCard | None:
+    try:
+        return read_card(file, ModelCard)
+    except CardError as error:
+        raise EncoderError(str(error)) from error
 
 
 def _words(held: tuple[str, str | None, str]) -> str:
@@ -220,8 +264,8 @@ def _encoder(spec: EncoderSpec, model: Any) -> Encoder:
 
 
 def _weights_digest(spec: EncoderSpec, model: Any) -> str:
-    if spec.model_file and spec.weights == str(spec.model_file):  # its graph is not ours: it must be the same too
-        return digest(spec.model_file)
+    if spec.model_digest and spec.weights == str(spec.model_file):  # its graph is not ours: it must be the same too
+        return spec.model_digest
     return digest_of_weights(variable.numpy() for variable in model.weights)
 
 
@@ -277,22 +321,14 @@ def _join(models: list[Any]) -> Any:
 
 
 def _load_model(file: Path) -> Any:
-    if not file.is_file():
-        raise EncoderError(f"there is no model file {file}")
-    try:
-        model = import_keras().models.load_model(file, compile=False)
-    except Exception as error:  # h5py, zipfile and Keras each raise their own kinds
-        raise EncoderError(f"{file} is not a Keras model that can be loaded here ({_first_line(error)})") from error
+    with encoder_errors(f"{file} is not a Keras model that can be loaded here", "save it as .keras with this Keras"):
+        model = import_keras().models.load_model(file, compile=False, safe_mode=True)
     taken, given = model.input_shape, model.output_shape
     if not (isinstance(taken, tuple) and len(taken) == 4 and taken[-1] == 3):
         raise EncoderError(f"{file} does not take RGB pixels: its input is {taken}, not (None, height, width, 3)")
     if not (isinstance(given, tuple) and len(given) == 2 and given[1]):
         raise EncoderError(f"{file} does not give a vector: its output is {given}; end it with GlobalAveragePooling2D")
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
 
 
 def _save_model(model: Any, file: Path) -> None:

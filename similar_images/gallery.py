@@ -345,8 +345,7 @@ class Gallery:
         return self._encode_pixels(self.encoder.pixels(photo))
 
     def _encode_pixels(self, pixels: Pixels) -> NDArray[np.float32]:
-        vector: NDArray[np.float32] = self.runtime.encode(pixels[None])[0]
-        return vector
+        return self._checked(self.runtime.encode(pixels[None])[0])
 
 
 def _rgb(pixels: NDArray[np.generic]) -> Pixels:

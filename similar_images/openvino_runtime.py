@@ -7,6 +7,7 @@ import sys
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
 from similar_images.locks import RUNNING
-from similar_images.weights import EncoderError
+from similar_images.weights import EncoderError, encoder_errors
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
@@ -73,15 +74,21 @@ class OpenVINORuntime:
         running: deque[tuple[Tag, Any]] = deque()
         for number, (tag, pixels) in enumerate(batches):
             if len(running) == IN_FLIGHT:
-                yield _finished(*running.popleft())
+                yield self._finished(*running.popleft())
             if number == 0:
                 compiled = self._compile(len(pixels))
             if number < IN_FLIGHT:
                 requests.append(compiled.create_infer_request())
             request = requests[number % IN_FLIGHT]
-            request.start_async({0: pixels})
+            with self._errors():
+                request.start_async({0: pixels})
             running.append((tag, request))
-        yield from itertools.starmap(_finished, running)
+        yield from itertools.starmap(self._finished, running)
+
+    def _finished(self, tag: Tag, request: Any) -> tuple[Tag, Floats]:
+        with self._errors():
+            request.wait()
+        return tag, np.array(request.get_output_tensor(0).data)
 
     def feature_maps(self, pixels: Pixels, places: tuple[int, ...] = (2,)) -> list[Floats]:
         """Return what the encoder sees at the places of a photo.
@@ -101,7 +108,7 @@ class OpenVINORuntime:
         return [maps if maps.shape[1] == maps.shape[2] else np.moveaxis(maps, 1, 3) for maps in seen]
 
     def _run(self, compiled: Any, pixels: Pixels) -> list[Floats]:
-        with RUNNING:
+        with RUNNING, self._errors():
             return [np.array(output) for output in compiled(pixels).values()]
 
     def _up_to(self, places: tuple[int, ...]) -> Any:
@@ -133,7 +140,11 @@ class OpenVINORuntime:
     def _ready(self, model: Any) -> Any:
         """Compile a model; where nothing is said, OpenVINO calculates in bf16 on processors that have it."""
         settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
-        return import_openvino().Core().compile_model(model, "CPU", settings)
+        with self._errors():
+            return import_openvino().Core().compile_model(model, "CPU", settings)
+
+    def _errors(self) -> AbstractContextManager[None]:
+        return encoder_errors(f"OpenVINO can't run {self.encoder.spec.name}", "give --runtime tensorflow")
 
 
 _RUNTIMES: weakref.WeakSet[OpenVINORuntime] = weakref.WeakSet()
@@ -168,8 +179,3 @@ def _places(output: Any) -> int:
         return 0
     first, second, third = [int(side.get_length()) for side in list(shape)[1:]]
     return second if second in (first, third) else 0
-
-
-def _finished(tag: Tag, request: Any) -> tuple[Tag, Floats]:
-    request.wait()
-    return tag, np.array(request.get_output_tensor(0).data)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from similar_images.encoders import Encoder
 from similar_images.images import Pixels
 from similar_images.locks import one_at_a_time
-from similar_images.weights import check_process, import_keras
+from similar_images.weights import check_process, encoder_errors, import_keras
 
 Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
@@ -59,7 +59,10 @@ class TensorFlowRuntime:
     def encode(self, pixels: Pixels) -> Floats:
         """See `runtimes.Runtime`."""
         check_process()
-        return np.array(self._run(pixels), np.float32)  # a copy: TensorFlow's own is read-only
+        with encoder_errors(
+            f"TensorFlow can't run {self.encoder.spec.name}", "give a smaller --batch_size, or OpenVINO"
+        ):
+            return np.array(self._run(pixels), np.float32)  # a copy: TensorFlow's own is read-only
 
     def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
         """See `runtimes.Runtime`."""

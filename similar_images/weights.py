@@ -30,6 +30,28 @@ class EncoderError(ValueError):
     """An encoder can't be made as asked; the message says why and what to do."""
 
 
+@contextlib.contextmanager
+def encoder_errors(what: str, way_out: str) -> Iterator[None]:
+    """Raise whatever is raised as an `EncoderError`: Keras, TensorFlow, OpenVINO and h5py each have kinds of their own.
+
+    Args:
+        what: what can't be done, the beginning of the sentence.
+        way_out: its end.
+    """
+    try:
+        yield
+    except EncoderError:
+        raise
+    except Exception as error:
+        raise EncoderError(f"{what} ({_reason(error)}): {way_out}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line that says something: OpenVINO begins with places in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Exception from ")]
+    return next(filter(None, lines), type(error).__name__)[:200]
+
+
 class WeightsUnavailableError(EncoderError):
     """Trained weights are neither in Keras' cache nor could they be downloaded."""
 
@@ -40,11 +62,6 @@ def digest_of_weights(arrays: Iterable[np.ndarray]) -> str:
     for array in arrays:
         whole.update(array.tobytes())
     return whole.hexdigest()
-
-
-def is_trained(weights: str) -> bool:
-    """Tell whether weights were learnt from photos, rather than seeded."""
-    return "none" not in weights.split("+")
 
 
 def weights_are_cached() -> bool:

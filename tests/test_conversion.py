@@ -10,6 +10,7 @@ from similar_images import conversion
 from similar_images.cards import ConvertedCard, read_card, write_card
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder, load_or_save_encoder
 from similar_images.runtimes import open_runtime
+from similar_images.weights import EncoderError
 
 SPEC = EncoderSpec("mobilenet_v2", weights="none")
 
@@ -48,12 +49,43 @@ def test_model_file_with_other_weights_is_never_taken_for_its_old_conversion(tmp
     assert np.allclose(vectors, [[[107.0] * 3], [[307.0] * 3]])
 
 
-def test_damaged_conversion_is_made_again(tmp_path: Path) -> None:
-    encoder = load_or_save_encoder(SPEC, tmp_path / "m.keras")
-    expected = black(encoder)
-    weights = next(tmp_path.glob("*.bin"))
-    weights.write_bytes(weights.read_bytes()[:1000])
-    assert np.array_equal(black(encoder), expected) and weights.stat().st_size > 1000
+@pytest.mark.parametrize("suffix", ["bin", "xml", "xml.json"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "removed"])
+def test_damaged_conversion_is_made_again(suffix: str, damage: str, small_model: Path) -> None:
+    encoder = load_or_save_encoder(EncoderSpec(), small_model)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    expected = open_runtime(encoder, "openvino", "f32").encode(pixels)
+    (file,) = small_model.parent.glob(f"small.keras-????????????????.{suffix}")
+    whole = file.read_bytes()
+    middle = len(whole) // 2
+    file.unlink()
+    if damage != "removed":
+        file.write_bytes(
+            whole[:middle] + (b"" if damage == "cut" else bytes([whole[middle] ^ 64]) + whole[middle + 1 :])
+        )
+    assert np.array_equal(open_runtime(encoder, "openvino", "f32").encode(pixels), expected)
+    assert file.stat().st_size > middle, "it is whole again"
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/escaped", "a" * 300, "b\nc/\u65e5", ".."])
+def test_conversion_stays_in_its_folder_whatever_the_encoder_is_called(name: str, small_model: Path) -> None:
+    inside = small_model.parent / "inside"
+    inside.mkdir()
+    file = small_model.rename(inside / "small.keras")
+    encoder = load_encoder(EncoderSpec(name, weights=str(file), model_file=file))
+    before = set(inside.parent.rglob("*")) | set(Path("/").glob("*"))
+    conversion.converted(encoder)
+    made = (set(inside.parent.rglob("*")) | set(Path("/").glob("*"))) - before
+    assert {file.parent for file in made} == {inside} and len(made) == 3
+
+
+@pytest.mark.parametrize("name", ["openvino", "tensorflow"])
+def test_what_a_runtime_raises_is_an_encoder_error(name: str, encoder: Encoder) -> None:
+    runtime, small = open_runtime(encoder, name, "f32"), np.zeros((1, 10, 10, 3), np.uint8)
+    with pytest.raises(EncoderError, match=r"can't run mobilenet_v2 \(.*\): give"):
+        runtime.encode(small)
+    with pytest.raises(EncoderError, match=r"can't run mobilenet_v2 \(.*\): give"):
+        list(runtime.encode_all([(0, small)]))
 
 
 def test_conversion_beside_a_model_that_may_not_be_written_to_goes_to_the_cache(

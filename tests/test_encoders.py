@@ -1,13 +1,19 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from msgspec.structs import asdict
 from PIL import Image
 
+from similar_images.cards import VectorsCard, write_card
 from similar_images.encoders import (
     Encoder,
     EncoderSpec,
+    encoder_of_card,
     label,
     load_encoder,
     load_or_save_encoder,
@@ -136,6 +142,31 @@ def test_own_model_file_is_taken_as_it_is(tmp_path: Path) -> None:
     assert np.allclose(TensorFlowRuntime(encoder).encode(pixels[None]), [[255, 128, 0]])
 
 
+def test_model_file_with_a_plus_in_its_name_is_one_encoder(small_model: Path, tmp_path: Path) -> None:
+    file = small_model.rename(tmp_path / "a+b+none.keras")
+    encoder = load_or_save_encoder(EncoderSpec(), file)
+    card = encoder.card(tmp_path / "v.npy")
+    assert (card.encoder, card.weights, card.trained) == ("a+b+none.keras", "a+b+none.keras", True)
+    assert spec_of_card(card, tmp_path / "v.npy") == encoder.spec
+    assert encoder_of_card(card, tmp_path / "v.npy").model.output_shape == (None, 16)
+
+
+def test_model_file_that_was_replaced_is_not_even_loaded(small_model: Path, tmp_path: Path) -> None:
+    card = load_or_save_encoder(EncoderSpec(), small_model).card(tmp_path / "v.npy")
+    write_card(tmp_path / "v.npy", VectorsCard(**asdict(card), n=1))
+    small_model.write_text("another model")
+    code = (
+        "import sys; from pathlib import Path; from similar_images.cards import *; "
+        "from similar_images.encoders import *; path = Path(sys.argv[1])\n"
+        "try: encoder_of_card(read_card(path, VectorsCard), path).model\n"
+        "except EncoderError as error: print(error, 'keras' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "v.npy")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "small.keras is not the model that made the vectors any more: put back the old one" in done.stdout
+    assert done.stdout.endswith(" False\n")
+
+
 def test_model_file_of_another_kind_is_refused_with_reason(tmp_path: Path) -> None:
     import keras
 
@@ -144,10 +175,13 @@ def test_model_file_of_another_kind_is_refused_with_reason(tmp_path: Path) -> No
     colour = keras.Input((8, 8, 3))
     keras.Model(colour, keras.layers.Conv2D(4, 3)(colour)).save(tmp_path / "map.keras")
     (tmp_path / "text.keras").write_text("no model")
+    code = keras.layers.Lambda(lambda maps: maps[:, 0, 0])
+    keras.Model(colour, code(colour)).save(tmp_path / "code.keras")
     for name, reason in {
         "grey": "does not take RGB",
         "map": "does not give a vector",
         "text": "not a Keras model",
+        "code": "not a Keras model .*Lambda",
     }.items():
         with pytest.raises(EncoderError, match=reason):
             load_encoder(EncoderSpec(model_file=tmp_path / f"{name}.keras"))
