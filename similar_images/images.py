@@ -1,30 +1,41 @@
 """One way in for pixels: a path, bytes, an address or a PIL image becomes upright RGB."""
 
 import contextlib
-import http.client
 import io
 import os
 import stat
-import time
-import urllib.error
-import urllib.parse
-import urllib.request
 import warnings
 from collections.abc import Iterator
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+
+from similar_images.photo_errors import ImageReadError, UnreadableError, printable
+
+__all__ = [
+    "Box",
+    "ImageReadError",
+    "Pixels",
+    "Resize",
+    "Source",
+    "area_shares",
+    "cropped",
+    "image_size",
+    "is_url",
+    "read_image",
+    "read_resized",
+    "resize",
+    "source_name",
+    "thumbnail",
+]
 
 Pixels = NDArray[np.uint8]
 Source = str | os.PathLike[str] | bytes | Image.Image
 Resize = Literal["bilinear", "keras"]
 Box = tuple[float, float, float, float]
 
-URL_SECONDS = 10
-URL_BYTES = 20_000_000
-URL_REDIRECTS = 3
 DRAFT_MARGIN = 2  # at 1 the coarser scaling shows: vectors of COCO photos differ by cosines down to 0.92
 RESAMPLING: dict[Resize, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -34,23 +45,6 @@ HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"
 
 # Pillow refuses photos above twice its limit with an error, which is what we rely on; its warning below is only noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
-
-
-class ImageReadError(ValueError):
-    """A photo could not be read; the message names the photo and the reason.
-
-    Attributes:
-        reason: the reason alone, without the name.
-    """
-
-    def __init__(self, name: str, reason: str) -> None:
-        """Name the photo and the reason."""
-        super().__init__(f"{name}: {reason}")
-        self.reason = reason
-
-
-class _UnreadableError(Exception):
-    """Why a photo can't be read, before it is known what to call it."""
 
 
 def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
@@ -93,7 +87,7 @@ def source_name(source: Source) -> str:
         return "the photo"
     if isinstance(source, Image.Image):
         return getattr(source, "filename", "") or "the photo"
-    return os.fsencode(source).decode("utf-8", "backslashreplace").replace("\n", "\\n")
+    return printable(os.fsdecode(source))
 
 
 def is_url(source: object) -> bool:
@@ -112,18 +106,6 @@ def _read(source: Source, target: tuple[int, int] | None) -> Image.Image:
             return _to_rgb(_upright(image), image.format)
     except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
         raise ImageReadError(source_name(source), _reason(source, error)) from error
-
-
-def download(url: str) -> bytes:
-    """Return what lies at an http(s) address, at most 20 MB that arrive within 10 seconds.
-
-    Raises:
-        ImageReadError: it can't be had; the message names the address and the reason.
-    """
-    try:
-        return _fetch(url)
-    except _UnreadableError as error:
-        raise ImageReadError(source_name(url), str(error)) from error
 
 
 def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
@@ -205,9 +187,11 @@ def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
     if isinstance(source, bytes):
         yield io.BytesIO(source)
     elif is_url(source):
-        yield io.BytesIO(_fetch(str(source)))
+        from similar_images.download import fetch
+
+        yield io.BytesIO(fetch(str(source)))
     elif not stat.S_ISREG(mode := os.stat(source).st_mode) and not stat.S_ISDIR(mode):
-        raise _UnreadableError("it is not a regular file")
+        raise UnreadableError("it is not a regular file")
     else:
         with open(source, "rb") as file:
             yield file
@@ -223,12 +207,12 @@ def _identify(file: IO[bytes]) -> Image.Image:
         return Image.open(file)
     except UnidentifiedImageError as error:
         if not head:
-            raise _UnreadableError("it is empty") from error
+            raise UnreadableError("it is empty") from error
         if heic:
-            raise _UnreadableError(
+            raise UnreadableError(
                 "it is an HEIC photo, which needs one more package: pip install pillow-heif"
             ) from error
-        raise _UnreadableError("it is not a photo in a format that Pillow reads") from error
+        raise UnreadableError("it is not a photo in a format that Pillow reads") from error
 
 
 def _register_heif() -> None:
@@ -265,7 +249,7 @@ def _to_8_bit(image: Image.Image) -> Image.Image:
 
 
 def _reason(source: Source, error: Exception) -> str:
-    if isinstance(error, _UnreadableError):
+    if isinstance(error, UnreadableError):
         return str(error)
     if isinstance(error, FileNotFoundError):
         linked = not isinstance(source, bytes | Image.Image) and os.path.islink(source)
@@ -281,46 +265,3 @@ def _reason(source: Source, error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "there is not enough memory to decode it"
     return f"it is damaged or cut off ({error})"
-
-
-class _FewRedirects(urllib.request.HTTPRedirectHandler):
-    max_redirections = URL_REDIRECTS
-
-    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if not newurl.startswith(("http://", "https://")):
-            raise _UnreadableError(f"it redirects to {newurl}, which is not http or https")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _fetch(url: str) -> bytes:
-    if not url.startswith(("http://", "https://")):
-        raise _UnreadableError("only http and https addresses are read")
-    quoted = urllib.parse.quote(url, safe="%/:=&?~#+!$,;'@()*[]")
-    request = urllib.request.Request(quoted, headers={"User-Agent": "similar-images/1.0", "Accept": "image/*,*/*"})
-    try:
-        with urllib.request.build_opener(_FewRedirects).open(request, timeout=URL_SECONDS) as response:
-            return _read_limited(response)
-    except TimeoutError:
-        raise _UnreadableError(f"it did not arrive within {URL_SECONDS} seconds") from None
-    except urllib.error.HTTPError as error:
-        redirected = error.code in (301, 302, 303, 307, 308)
-        reason = (
-            "it redirects too often, or to what is not http or https"
-            if redirected
-            else f"the server answered {error.code} {error.reason}"
-        )
-        raise _UnreadableError(reason) from error
-    except (OSError, http.client.HTTPException) as error:
-        raise _UnreadableError(f"it can't be reached ({getattr(error, 'reason', error)})") from error
-
-
-def _read_limited(response: Any) -> bytes:
-    deadline = time.monotonic() + URL_SECONDS
-    data = bytearray()
-    while chunk := response.read1(1 << 16):
-        data += chunk
-        if len(data) > URL_BYTES:
-            raise _UnreadableError(f"it is larger than {URL_BYTES // 1_000_000} MB")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return bytes(data)

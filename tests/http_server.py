@@ -1,11 +1,14 @@
 """A real HTTP server on localhost that misbehaves on request."""
 
+import socket
+import ssl
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -58,7 +61,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.1)
 
     def _file(self, name: str, cut: bool = False) -> None:
-        path = self.folder / name
+        path = self.folder / unquote(name.partition("?")[0])
         if not path.is_file():
             self.send_error(404)
             return
@@ -89,3 +92,29 @@ def serve(folder: Path) -> Iterator[tuple[str, list[tuple[str, str | None]]]]:
     yield f"http://127.0.0.1:{server.server_port}", asked
     server.shutdown()
     server.server_close()
+
+
+@contextmanager
+def serve_connections(
+    answer: Callable[[socket.socket], None], host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Answer each connection by a function; yield the port, and what was asked on each of them as they come."""
+    asked: list[bytes] = []
+
+    def take(connection: socket.socket) -> None:
+        with suppress(OSError), connection:  # clients hang up on purpose
+            connection = tls.wrap_socket(connection, server_side=True) if tls else connection
+            with connection:
+                asked.append(connection.recv(1 << 16))
+                answer(connection)
+
+    def listen() -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=take, args=(server.accept()[0],), daemon=True).start()
+
+    with socket.create_server((host, port)) as server:
+        Thread(target=listen, daemon=True).start()
+        yield server.getsockname()[1], asked
+        with suppress(OSError):
+            server.shutdown(socket.SHUT_RDWR)

@@ -6,6 +6,7 @@ import pytest
 from http_server import serve
 from PIL import Image
 
+from similar_images import download
 from similar_images.cards import Failure
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
@@ -34,7 +35,10 @@ def test_search_by_row_name_path_and_vector_agree_without_an_encoder(gallery: Ga
     assert opened._encoder is None
 
 
-def test_search_by_photo_in_any_form_finds_it_first(gallery: Gallery, photos: Path) -> None:
+def test_search_by_photo_in_any_form_finds_it_first(
+    gallery: Gallery, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "is_public", lambda address: address == "127.0.0.1")
     path = photos / gallery.names[30]
     with serve(photos) as (address, _):
         queries = [path.read_bytes(), Image.open(path), read_image(path), f"{address}/{gallery.names[30]}"]

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
-from http_server import serve
 from PIL import Image
 
 from similar_images import images
-from similar_images.images import ImageReadError, area_shares, download, read_image, resize, thumbnail
+from similar_images.images import ImageReadError, area_shares, read_image, resize, thumbnail
 
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
@@ -203,33 +202,3 @@ def test_area_shares_average_and_keep_the_mean() -> None:
 def test_thumbnail_is_small_jpeg_in_proportion(photo: Path) -> None:
     small = Image.open(io.BytesIO(thumbnail(photo, 32)))
     assert (small.format, small.size) == ("JPEG", (32, 24))
-
-
-def test_download_and_its_limits(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "URL_SECONDS", 1)
-    (photo.parent / "ä b.jpg").write_bytes(photo.read_bytes())
-    with serve(photo.parent) as (address, _):
-        assert np.array_equal(read_image(f"{address}/photo.jpg"), read_image(photo))
-        assert download(f"{address}/redirect/3/photo.jpg") == photo.read_bytes()
-        for path, reason in {
-            "redirect/4/photo.jpg": "redirects too often",
-            "to-file": "not http or https",
-            "to-ftp": "not http or https",
-            "missing.jpg": "404",
-            "endless": "larger than 20 MB",
-            "slow": "within 1 seconds",
-        }.items():
-            with pytest.raises(ImageReadError, match=reason) as caught:
-                read_image(f"{address}/{path}")
-            assert f"{address}/{path}" in str(caught.value)
-
-
-@pytest.mark.parametrize("address", ["ftp://localhost/a.jpg", "file:///etc/hostname"])
-def test_download_of_other_schemes_is_refused(address: str) -> None:
-    with pytest.raises(ImageReadError, match="only http and https"):
-        read_image(address)
-
-
-def test_download_from_nobody_says_so() -> None:
-    with pytest.raises(ImageReadError, match="can't be reached"):
-        read_image("http://127.0.0.1:9/a.jpg")

@@ -23,7 +23,7 @@ Sent = list[tuple[str, dict[str, Any], list[bytes]]]
 
 @pytest.fixture
 def panel(gallery: Gallery) -> SearchPanel:
-    return SearchPanel(gallery, k=6)
+    return SearchPanel(gallery, k=6, private_addresses=True)
 
 
 @pytest.fixture
@@ -294,11 +294,22 @@ def test_panel_address_searches(panel: SearchPanel, photos: Path) -> None:
         assert shown(panel)[0] == "sea/02.jpg" and len(requests) == 1
 
 
+@pytest.mark.parametrize("served_by", ["nobody", "voila/0.5.13"])
+def test_panel_fetches_from_this_machine_only_where_that_is_allowed(
+    gallery: Gallery, photos: Path, served_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVER_SOFTWARE", served_by)
+    panel = SearchPanel(gallery, k=6, private_addresses=served_by.startswith("voila"))
+    with serve(photos) as (address, requests):
+        tell(panel._input, "address", address=f"{address}/sea/02.jpg", add=False)
+        assert "it does not lead to the public internet" in status(panel) and requests == []
+
+
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
         ("", "Paste the address"),
-        ("sea.jpg", "only http and https"),
+        ("ftp://127.0.0.1/sea.jpg", "only http and https"),
         ("http://127.0.0.1:9/<b>.jpg", "can&#x27;t be reached"),
     ],
 )

@@ -1,5 +1,6 @@
 """The notebook's panel: ask a gallery by photos, and look around in what is similar."""
 
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from similar_images.contact_sheet import contact_sheet
 from similar_images.evaluation import recall_at_k
 from similar_images.export import as_csv, as_json, as_python
 from similar_images.gallery import Gallery, Hit
-from similar_images.images import Box, ImageReadError, download, source_name
+from similar_images.images import Box, ImageReadError, source_name
 from similar_images.question import Example, History, Question
 from similar_images.widgets.export_bar import ExportBar
 from similar_images.widgets.failures import alert_html, telling
@@ -39,13 +40,15 @@ class SearchPanel(ipw.VBox):
         hits: the result that is shown, nearest first.
     """
 
-    def __init__(self, gallery: Gallery, k: int = 12) -> None:
+    def __init__(self, gallery: Gallery, k: int = 12, private_addresses: bool = False) -> None:
         """Make the panel.
 
         Args:
             gallery: what to search.
             k: how many results to show at first.
+            private_addresses: whether photos may be fetched from this machine and its network; an app never does.
         """
+        self._private_addresses = private_addresses and not _is_app()
         self.gallery = gallery
         self.hits: list[Hit] = []
         self._history = History()
@@ -119,8 +122,10 @@ class SearchPanel(ipw.VBox):
     def _ask_address(self, address: str, add: bool) -> None:
         if not address:
             raise ValueError("Paste the address of a photo first.")
+        from similar_images.download import download
+
         self._say("fetching the photo …", busy=True)
-        self._ask_photos([(address, download(address))], add)
+        self._ask_photos([(address, download(address, private=self._private_addresses))], add)
 
     def _ask_random(self, _: object) -> None:
         rows = self.gallery.searchable_rows()
@@ -258,6 +263,11 @@ class SearchPanel(ipw.VBox):
         facts = f"{len(self.gallery):,} photos · {label} · {escape(self.gallery.index_label)}"
         bar = ' <progress aria-label="working"></progress>' if busy else ""
         self._status.value = f'<div class="si-status" role="status">{facts} · {escape(what)}{bar}</div>'
+
+
+def _is_app() -> bool:
+    """Tell whether Voila serves the panel to its visitors."""
+    return os.environ.get("SERVER_SOFTWARE", "").startswith("voila")
 
 
 def _button(description: str, icon: str, tooltip: str, on_click: Callable[[object], None]) -> ipw.Button:

@@ -180,12 +180,23 @@ def test_dropped_photo_is_found_first(page: Page, gallery: Gallery, photos: Path
     assert asked(page) == ["dropped.jpg"] and names(page) == names_of(gallery.search("car/00.jpg", 12))
 
 
+@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_dropped_address_is_fetched(page: Page, photos: Path) -> None:
     with serve(photos) as (address, _):
         with search(page):
             drop(page, "address", f"{address}/clock/00.jpg")
         assert asked(page) == [f"{address}/clock/00.jpg"]
     assert names(page)[0] == "clock/00.jpg"
+
+
+@pytest.mark.parametrize("page", ["app"], indirect=True)
+def test_app_fetches_nothing_from_this_machine_whatever_its_notebook_allows(page: Page, photos: Path) -> None:
+    box = page.get_by_label("Address of a photo")
+    with serve(photos) as (address, requests):
+        box.fill(f"{address}/sea/00.jpg")
+        box.press("Enter")
+        expect(alert(page)).to_have_text(re.compile(r"it does not lead to the public internet"))
+    assert requests == []
 
 
 def paste(page: Page) -> None:
@@ -210,6 +221,7 @@ def test_pasted_photo_is_found_first(page: Page, photos: Path) -> None:
     assert names(page)[0] == "face/02.jpg"
 
 
+@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_pasted_address_is_fetched(page: Page, photos: Path) -> None:
     with serve(photos) as (address, _):
         page.evaluate("(text) => navigator.clipboard.writeText(text)", f"{address}/sea/02.jpg")
@@ -554,6 +566,7 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
     expect(canvas).to_be_hidden()
 
 
+@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_address_searches_and_a_failing_one_is_a_sentence(page: Page, photos: Path) -> None:
     box = page.get_by_label("Address of a photo")
     with serve(photos) as (address, _):
