@@ -27,7 +27,7 @@ def contact_sheet(photos: Sequence[tuple[Source, str]], columns: int = 6) -> byt
     for number, (photo, line) in enumerate(photos):
         left, top = MARGIN + number % columns * width, MARGIN + number // columns * height
         try:
-            picture = Image.open(io.BytesIO(thumbnail(photo, SIDE)))
+            picture = Image.open(io.BytesIO(thumbnail(photo, SIDE)), formats=["JPEG"])
             sheet.paste(picture, (left + (SIDE - picture.width) // 2, top + (SIDE - picture.height) // 2))
         except ImageReadError as error:
             draw.text((left, top), _fitting(error.reason, font), "grey", font)

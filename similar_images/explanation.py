@@ -77,7 +77,7 @@ def spotlights(photos: Sequence[Source], heats: Sequence[Floats], side: int) -> 
 
 
 def _spotlight(photo: Source, light: Floats, side: int) -> bytes:
-    image = Image.open(io.BytesIO(thumbnail(photo, side)))
+    image = Image.open(io.BytesIO(thumbnail(photo, side)), formats=["JPEG"])
     mask = Image.fromarray((light * 255).astype(np.uint8)).resize(image.size, Image.Resampling.BICUBIC)
     dark = image.point(lambda value: value * DARKNESS)
     jpeg = io.BytesIO()

@@ -5,14 +5,17 @@ import io
 import os
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image
 
+from similar_images.colours import to_8_bit, to_srgb
 from similar_images.photo_errors import ImageReadError, UnreadableError, printable
+from similar_images.photo_files import DRAFT_MARGIN, decode, open_photo, upright
 
 __all__ = [
     "Box",
@@ -36,12 +39,10 @@ Source = str | os.PathLike[str] | bytes | Image.Image
 Resize = Literal["bilinear", "keras"]
 Box = tuple[float, float, float, float]
 
-DRAFT_MARGIN = 2  # at 1 the coarser scaling shows: vectors of COCO photos differ by cosines down to 0.92
 RESAMPLING: dict[Resize, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "keras": Image.Resampling.NEAREST,
 }
-HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 
 # Pillow refuses photos above twice its limit with an error, which is what we rely on; its warning below is only noise.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -78,7 +79,8 @@ def read_resized(source: Source, size: tuple[int, int], rule: Resize = "bilinear
     Raises:
         ImageReadError: see `read_image`.
     """
-    return np.array(_read(source, size if rule == "bilinear" else None).resize(size, RESAMPLING[rule]))
+    target = size if rule == "bilinear" else None
+    return np.array(_read(source, target, lambda image: image.resize(size, RESAMPLING[rule])))
 
 
 def source_name(source: Source) -> str:
@@ -95,19 +97,6 @@ def is_url(source: object) -> bool:
     return isinstance(source, str) and "://" in source
 
 
-def _read(source: Source, target: tuple[int, int] | None) -> Image.Image:
-    try:
-        if isinstance(source, Image.Image):
-            return _to_rgb(_upright(source.copy()), source.format)
-        with _opened(source) as file, _identify(file) as image:
-            if target is not None:
-                side = DRAFT_MARGIN * max(target)
-                image.draft(None, (side, side))  # square: EXIF may swap the sides
-            return _to_rgb(_upright(image), image.format)
-    except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
-        raise ImageReadError(source_name(source), _reason(source, error)) from error
-
-
 def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
     """Squeeze a photo to `size`, whatever its proportions.
 
@@ -119,7 +108,12 @@ def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> 
 
     Returns:
         (height, width, 3) uint8.
+
+    Raises:
+        ImageReadError: there are no pixels.
     """
+    if not pixels.size:
+        raise ImageReadError("the photo", "it has no pixels")
     return np.array(Image.fromarray(pixels).resize(size, RESAMPLING[rule]))
 
 
@@ -144,12 +138,14 @@ def cropped(source: Source, box: Box) -> Image.Image:
     Raises:
         ImageReadError: see `read_image`; or the box holds nothing.
     """
-    image = _read(source, None)
+    image = _read(source)
     left, top = round(box[0] * image.width), round(box[1] * image.height)
     right, bottom = round(box[2] * image.width), round(box[3] * image.height)
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise ImageReadError(source_name(source), f"there is nothing in the part {box} of it")
-    return image.crop((left, top, right, bottom))
+    part = image.crop((left, top, right, bottom))
+    part.info = {}  # its colours and its way up are settled
+    return part
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -159,7 +155,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
         ImageReadError: it is missing or no photo.
     """
     try:
-        with open(path, "rb") as file, _identify(file) as image:
+        with _opened(path) as image:
             return image.size
     except Exception as error:  # see `_read`
         raise ImageReadError(source_name(path), _reason(path, error)) from error
@@ -175,77 +171,52 @@ def thumbnail(source: Source, side: int) -> bytes:
     Raises:
         ImageReadError: see `read_image`.
     """
-    image = _read(source, (side, side))
-    image.thumbnail((side, side))
+    image = _read(source, (side, side), partial(_fitted, side=side))
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=85)
     return jpeg.getvalue()
 
 
+def _read(
+    source: Source,
+    target: tuple[int, int] | None = None,
+    shrink: Callable[[Image.Image], Image.Image] = lambda image: image,
+) -> Image.Image:
+    """Return a photo as upright RGB, shrunk before its colours are settled, which then costs little."""
+    try:
+        with _opened(source) as image:
+            photo = decode(image, None if image is source else target)
+            factor = max(1, min(photo.size) // (DRAFT_MARGIN * max(target))) if target else 1
+            return to_srgb(shrink(upright(to_8_bit(photo, factor))))
+    except Exception as error:  # Pillow's decoders raise anything, from SyntaxError to struct.error, on damaged files
+        raise ImageReadError(source_name(source), _reason(source, error)) from error
+
+
+def _fitted(image: Image.Image, side: int) -> Image.Image:
+    scale = min(1, side / max(image.size))
+    width, height = (max(1, round(length * scale)) for length in image.size)
+    return image.resize((width, height), reducing_gap=DRAFT_MARGIN)
+
+
 @contextlib.contextmanager
-def _opened(source: str | os.PathLike[str] | bytes) -> Iterator[IO[bytes]]:
+def _opened(source: Source) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+    else:
+        with _file(source) as file, open_photo(file) as image:
+            yield image
+
+
+def _file(source: str | os.PathLike[str] | bytes) -> IO[bytes]:
     if isinstance(source, bytes):
-        yield io.BytesIO(source)
-    elif is_url(source):
+        return io.BytesIO(source)
+    if is_url(source):
         from similar_images.download import fetch
 
-        yield io.BytesIO(fetch(str(source)))
-    elif not stat.S_ISREG(mode := os.stat(source).st_mode) and not stat.S_ISDIR(mode):
+        return io.BytesIO(fetch(str(source)))
+    if not stat.S_ISREG(mode := os.stat(source).st_mode) and not stat.S_ISDIR(mode):
         raise UnreadableError("it is not a regular file")
-    else:
-        with open(source, "rb") as file:
-            yield file
-
-
-def _identify(file: IO[bytes]) -> Image.Image:
-    head = file.read(12)
-    file.seek(0)
-    heic = head[4:8] == b"ftyp" and head[8:12] in HEIC_BRANDS
-    if heic:
-        _register_heif()
-    try:
-        return Image.open(file)
-    except UnidentifiedImageError as error:
-        if not head:
-            raise UnreadableError("it is empty") from error
-        if heic:
-            raise UnreadableError(
-                "it is an HEIC photo, which needs one more package: pip install pillow-heif"
-            ) from error
-        raise UnreadableError("it is not a photo in a format that Pillow reads") from error
-
-
-def _register_heif() -> None:
-    try:
-        from pillow_heif import register_heif_opener
-    except ImportError:
-        return
-    register_heif_opener()
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    image.load()
-    with contextlib.suppress(Exception):  # damaged EXIF says nothing about the pixels, which have been decoded
-        ImageOps.exif_transpose(image, in_place=True)
-    return image
-
-
-def _to_rgb(image: Image.Image, file_format: str | None) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        image = _to_8_bit(image)
-    if image.mode == "CMYK" and file_format == "JPEG" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for an Adobe one, which is stored inverted
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, np.float64))
-    scales = {"F": (1, 255, 65535), "I": (255, 65535)}.get(image.mode, (65535,))
-    white = next((scale for scale in scales if values.max() <= scale), values.max())
-    return Image.fromarray(np.uint8(np.clip(values / white, 0, 1) * 255 + 0.5))
+    return open(source, "rb")
 
 
 def _reason(source: Source, error: Exception) -> str:

@@ -14,7 +14,7 @@ from similar_images.images import ImageReadError, cropped, read_image
 def _recompressed(image: Image.Image) -> Image.Image:
     jpeg = io.BytesIO()
     image.save(jpeg, "JPEG", quality=30)
-    return Image.open(jpeg)
+    return Image.open(jpeg, formats=["JPEG"])
 
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
