@@ -190,10 +190,10 @@ def test_read_image_of_grey_png_with_a_transparent_grey_lies_over_white(
 
 @pytest.mark.parametrize("bits", [8, 16])
 def test_read_image_of_rgb_png_with_a_transparent_colour_lies_over_white(bits: int) -> None:
-    kind, wide = (">6B", ">3H") if bits == 8 else (">6H", ">3H")
-    one = 1 if bits == 8 else 257
-    row = struct.pack(kind, *(value * one for value in (10, 200, 30, 40, 50, 60)))
-    pixels = read_image(png([row], 2, bits, 2, struct.pack(wide, *(value * one for value in (10, 200, 30)))))
+    values = [10, 200, 30, 40, 50, 60]
+    stored = values if bits == 8 else [value << 8 | 0x55 for value in values]
+    row = struct.pack(">6B" if bits == 8 else ">6H", *stored)
+    pixels = read_image(png([row], 2, bits, 2, struct.pack(">3H", *stored[:3])))
     assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]]
 
 
