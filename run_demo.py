@@ -10,6 +10,7 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from urllib.parse import quote
 
 import click
 
@@ -20,10 +21,12 @@ from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
 from similar_images.file_list import list_photos
+from similar_images.gallery import Gallery
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.runtimes import open_runtime
 from similar_images.samples import draw_samples
+from similar_images.servers import serve, working_copy
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors, read_names
 from similar_images.weights import weights_are_cached
@@ -32,7 +35,13 @@ REASONS = {
     "vgg16": "whose trained weights are at hand",
     "compact": "whose trained weights come with the project; ENCODER=vgg16 fetches VGG16's (553 MB)",
 }
-VISITOR_SECONDS = 600  # without a sign of life, until a visitor's kernel ends
+ROOT = Path(__file__).parent
+NOTEBOOK = ROOT / "Similar image.ipynb"
+KEPT_TO_ITSELF = [
+    "--ServerApp.jpserver_extensions={'voila.server_extension': False}",  # it serves pictures to whoever asks
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -59,11 +68,11 @@ def main(images, encoder, folder, launch, app):  # fmt: skip
     with OneSentence("stopped: 'make demo' goes on from here"):
         folder.mkdir(parents=True, exist_ok=True)
         index = prepare(images or samples(folder), folder, encoder)
-    click.echo(f"The gallery is {index}.")
-    if app:
-        serve_app(index)
-    if launch:
-        open_notebook(index)
+        click.echo(f"The gallery is {index}.")
+        if app:
+            serve_app(index, folder)
+        elif launch:
+            open_notebook(index, folder)
 
 
 def existing_folder(name):
@@ -90,24 +99,34 @@ def prepare(photos, folder, encoder_name=None):
     vectors = folder / f"{photos.resolve().name or 'photos'}{VECTORS_SUFFIX}"
     index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
     names = list_photos(photos)
-    card = card_of_same_photos(vectors, photos)
-    known = read_names(vectors, card.n, card.file_list_digest) if card else None
+    card, known = made_from(photos, vectors)
     encoder = chosen_encoder(encoder_name)
     same_encoder = card is not None and card.weights_digest == encoder.weights_digest
     if names != known or not same_encoder:
         encode(names, photos, vectors, encoder, update=same_encoder)
-        index.unlink(missing_ok=True)
-    if not index.exists():
+    if not belongs(index, vectors):
         click.echo("Building the index ...")
         build_index(open_vectors(vectors), index, IndexSettings())
     return index
 
 
-def card_of_same_photos(vectors, photos):
-    """Return the card of vectors that were made from this folder, or None."""
-    card = open_vectors(vectors).card if vectors.exists() else None
-    same = card and card.img_dir and from_card(card.img_dir, vectors) == photos.resolve()
-    return card if same else None
+def made_from(photos, vectors):
+    """Return card and names of vectors that were made from a folder; None for both where they can't be used."""
+    try:
+        card = open_vectors(vectors).card
+        if card.img_dir and from_card(card.img_dir, vectors) == photos.resolve():
+            return card, read_names(vectors, card.n, card.file_list_digest)
+    except ValueError:  # missing or damaged: made anew
+        pass
+    return None, None
+
+
+def belongs(index, vectors):
+    """Return whether an index can be searched, and was built from what a vectors file holds now."""
+    try:
+        return Gallery.open(index).card.digest == open_vectors(vectors).card.digest
+    except ValueError:
+        return False
 
 
 def chosen_encoder(name):
@@ -128,32 +147,28 @@ def encode(names, photos, vectors, encoder, update):
     click.echo(f"Encoded {done.encoded:,} photos in {done.seconds:.0f} s, {len(done.failures):,} could not be read.")
 
 
-def open_notebook(index):
-    """Become the notebook's server; without a browser it prints the notebook's address."""
-    root = ["--allow-root"] if os.geteuid() == 0 else []  # in a container, say
-    page = "--JupyterNotebookApp.default_url=/notebooks/Similar%20image.ipynb"
-    become("notebook", index, *root, page)
+def open_notebook(index, folder):
+    """Serve a copy of the notebook until Ctrl-C; where there is a browser, Jupyter opens it."""
+    page = quote(working_copy(NOTEBOOK, folder).name)
+    options = [f"--ServerApp.root_dir={folder.resolve()}", f"--JupyterNotebookApp.default_url=/notebooks/{page}"]
+    if os.geteuid() == 0:  # in a container, say
+        options.append("--allow-root")
+    run_server(index, folder, ["notebook", *options, *KEPT_TO_ITSELF], "choose Run, Run All Cells")
 
 
-def serve_app(index):
-    """Become the app's server, Voila; cells tagged notebook-only are left out, visitors who left are forgotten."""
-    become(
-        "voila",
-        index,
-        "Similar image.ipynb",
-        "--VoilaConfiguration.allow_theme_override=YES",
-        "--TagRemovePreprocessor.enabled=True",
-        "--TagRemovePreprocessor.remove_cell_tags=notebook-only",
-        f"--MappingKernelManager.cull_idle_timeout={VISITOR_SECONDS}",
-        f"--MappingKernelManager.cull_interval={VISITOR_SECONDS // 10}",
-        *os.environ.get("VOILA_OPTIONS", "").split(),
-    )
+def serve_app(index, folder):
+    """Serve the notebook as an app until Ctrl-C."""
+    options = os.environ.get("VOILA_OPTIONS", "").split()
+    run_server(index, folder, ["similar_images.app", str(NOTEBOOK), *options], "search")
 
 
-def become(server, index, *options):
-    """Replace this process by a server that opens `index`."""
+def run_server(index, folder, module, then):
+    """Run a Python module with its options as the server of an index; say where, and what to do there."""
+    log = folder / "server.log"
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
-    os.execv(sys.executable, [sys.executable, "-m", server, *options])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    said = f"and {then}. Ctrl-C ends the server, whose log is {log}."
+    serve([sys.executable, "-m", *module], log, lambda address: click.echo(f"Open {address} {said}"))
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ MAY_IMPORT = {
     "gallery_map": {"_files", "cards", "gallery", "pca", "vectors"},
     "contact_sheet": {"images"},
     "export": {"gallery", "images", "question"},
+    "servers": {"_files"},
+    "app": {"app"},
     "widgets": {
         "contact_sheet",
         "download",
@@ -112,6 +114,7 @@ ONLY_IN = {
     "ipywidgets": {"widgets"},
     "anywidget": {"widgets"},
     "jscatter": {"widgets"},
+    "voila": {"app"},
     "umap": {"gallery_map"},
     "matplotlib": {"evaluation_report"},
     "click": set(),

@@ -10,6 +10,7 @@ from killed_runs import State, killed_runs
 VECTORS, INDEX = "photos.saved_predictions.npy", "photos.faiss.index"
 EXTRACT = ("-d", "photos", "--encoder", "mobilenet_v2", "--weights", "none", "--precision", "f32", "-b", "1")
 BUILD = ("-i", VECTORS)
+DEMO = ("--images", "photos", "--folder", ".", "--encoder", "compact", "--no-open")
 
 
 @pytest.fixture
@@ -58,3 +59,11 @@ def test_build_killed_at_any_change_is_finished_by_the_same_command(work: Path, 
     if not is_there:
         remove(work, INDEX)
     check(killed_runs(work, "build_search_db", *BUILD, *["--overwrite"] * is_there), [INDEX])
+
+
+@pytest.mark.parametrize("before", ["another encoder's gallery", "a gallery of fewer photos"])
+def test_demo_killed_at_any_change_is_finished_by_the_same_command(work: Path, before: str) -> None:
+    if before == "a gallery of fewer photos":
+        assert run("run_demo.py", *DEMO, cwd=work).returncode == 0
+        shutil.copy(work / "photos" / "00.jpg", work / "photos" / "03.jpg")
+    check(killed_runs(work, "run_demo", *DEMO), [VECTORS, f"{VECTORS}.txt"])

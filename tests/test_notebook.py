@@ -30,6 +30,13 @@ def test_notebook_stores_no_outputs_and_defines_no_functions() -> None:
     assert "widgets" not in notebook["metadata"]
 
 
+def test_notebook_begins_with_title_and_panel_and_has_no_picture() -> None:
+    title, panel, *others = json.loads(NOTEBOOK.read_text())["cells"]
+    assert title["cell_type"] == "markdown" and title["source"][0] == "# Similar images\n"
+    assert panel["cell_type"] == "code" and panel["source"][-1] == "SearchPanel(gallery)"
+    assert "![" not in str([title, *others])
+
+
 def test_notebook_runs_from_top_to_bottom(index_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notebook = execute(index_file, tmp_path, monkeypatch)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]

@@ -1,6 +1,5 @@
 """Real servers of the notebook and the app, and a real Chromium page on them, for tests and the README's pictures."""
 
-import contextlib
 import json
 import os
 import re
@@ -8,94 +7,127 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = "Similar image.ipynb"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 FLAGS += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a camera that shows a pattern
-START_SECONDS = 120
+FLAGS += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"]
 PATIENCE_MS = 60_000  # a first photo loads the encoder, and a machine may be slow
-SETTLE_MS = 3_000
+CONNECTED = """(name) => {
+    const context = window.jupyterapp?.shell.currentWidget?.context;
+    const kernel = context?.path === name && context.sessionContext.session?.kernel;
+    return kernel?.connectionStatus === "connected" && kernel.status === "idle";
+}"""
+
+said: dict[Page, list[str]] = {}  # by the pages that are open, what their consoles show
+asked_elsewhere: list[str] = []  # addresses outside of this machine that pages asked for
 
 
 @contextmanager
 def notebook_server(folder: Path, index: Path) -> Iterator[str]:
-    """Serve a copy of the notebook, made in `folder`, that opens `index`; yield the server's address.
+    """Serve the notebook on `index` as `make demo` does, from a copy in `folder`; yield the server's address.
 
     The settings of whoever runs this are left aside, and so is the question whether JupyterLab may show its news, which
-    lies over the page.
+    lies over the page; tests are let in to the page's own objects.
     """
     settings = folder / ".jupyter"
     (settings / "labconfig").mkdir(parents=True)
     disabled = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
     (settings / "labconfig" / "page_config.json").write_text(json.dumps(disabled))
-    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
-    command += ["--port=0", "--ServerApp.port_retries=0"]
-    with _server(command, folder, index, JUPYTER_TOKEN="token", JUPYTER_CONFIG_DIR=str(settings)) as address:
-        yield address
-
-
-@contextmanager
-def app_server(folder: Path, index: Path, *options: str) -> Iterator[str]:
-    """Serve a copy of the notebook, made in `folder`, as `make app` does; yield the app's address."""
-    code = f"import run_demo, pathlib; run_demo.serve_app(pathlib.Path({str(index)!r}))"
-    port = f"--port={_free_port()}"
-    with _server(
-        [sys.executable, "-c", code], folder, index, VOILA_OPTIONS=" ".join(["--no-browser", port, *options])
-    ) as it:
+    exposed = {name: {"expose_app_in_browser": True} for name in ("JupyterNotebookApp", "LabApp")}
+    (settings / "jupyter_server_config.json").write_text(json.dumps(exposed))
+    jupyter = {"CONFIG_DIR": str(settings), "TOKEN": "token", "PORT": "0", "PORT_RETRIES": "0"}
+    with server("open_notebook", folder, index, **{f"JUPYTER_{name}": value for name, value in jupyter.items()}) as it:
         yield it
 
 
 @contextmanager
-def _server(command: list[str], folder: Path, index: Path, **environment: str) -> Iterator[str]:
-    notebook = (ROOT / NOTEBOOK).read_text(encoding="utf-8")
-    allowed = notebook.replace("SearchPanel(gallery, RESULTS)", "SearchPanel(gallery, RESULTS, private_addresses=True)")
-    assert allowed != notebook
-    (folder / NOTEBOOK).write_text(allowed, encoding="utf-8")
-    settings = os.environ | {"SIMILAR_IMAGES_INDEX": str(index), "PYTHONPATH": str(ROOT)} | environment
-    log = folder / "server.log"
-    with open(log, "w") as output:
-        server = subprocess.Popen(command, cwd=folder, env=settings, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        yield _address(log)
-    finally:
-        server.terminate()
-        server.wait(20)
+def app_server(folder: Path, index: Path, *options: str) -> Iterator[str]:
+    """Serve the notebook as `make app` does, with Voila's options; yield the app's address."""
+    with server("serve_app", folder, index, VOILA_OPTIONS=" ".join([f"--port={free_port()}", *options])) as it:
+        yield it
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _address(log: Path) -> str:
-    """Wait until the server has written its address, and listens there."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        for host, port in re.findall(r"http://(127\.0\.0\.1|localhost):(\d+)", log.read_text()):
-            with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-                return f"http://{host}:{port}"
-        time.sleep(0.2)
-    raise RuntimeError(f"the server did not start:\n{log.read_text()}")
+@contextmanager
+def server(function: str, folder: Path, index: Path, **environment: str) -> Iterator[str]:
+    """Run a function of run_demo.py, which serves `index`, until the block ends; yield the address that it tells.
+
+    It must connect to nobody outside of this machine, and opens no browser. The notebook is one beside a photo, whose
+    panel may fetch from this machine.
+    """
+    watched, connections = Path(__file__).parent / "watched", folder / "connections.log"
+    arguments = f"pathlib.Path({str(index)!r}), pathlib.Path({str(folder)!r})"
+    original = f"pathlib.Path({str(original_notebook(folder))!r})"
+    code = f"import pathlib, run_demo; run_demo.NOTEBOOK = {original}; run_demo.{function}({arguments})"
+    settings = {name: value for name, value in os.environ.items() if name != "CI"} | environment
+    settings |= {"BROWSER": "true", "CONNECTIONS": str(connections), "PYTHONPATH": f"{watched}:{ROOT}"}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=folder, env=settings, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        told = re.search(r"Open (http://[^/]+)", running.stdout.readline())
+        try:
+            assert told, f"the server did not start:\n{(folder / 'server.log').read_text()}"
+            yield told[1]
+        finally:
+            running.terminate()
+    assert not connections.exists(), connections.read_text()
+
+
+def original_notebook(folder: Path) -> Path:
+    """Return the notebook that servers of a folder are begun with, which is made the first time."""
+    notebook = folder / "project" / NOTEBOOK
+    if not notebook.exists():
+        content = (ROOT / NOTEBOOK).read_text(encoding="utf-8")
+        allowed = content.replace("SearchPanel(gallery)", "SearchPanel(gallery, private_addresses=True)")
+        assert allowed != content
+        notebook.parent.mkdir()
+        notebook.write_text(allowed, encoding="utf-8")
+        notebook.with_name("photo.jpg").write_bytes(b"a photo")
+    return notebook
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Start Debian's Chromium, whose pages are waited for patiently."""
+    """Start Debian's Chromium, whose pages are waited for patiently and ask nobody outside of this machine."""
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        browser.on("context", _listen)
+        asked_elsewhere.clear()
         yield browser
         browser.close()
+    assert not asked_elsewhere, asked_elsewhere
+
+
+def _listen(context: BrowserContext) -> None:
+    context.on("page", _listen_to)
+    context.on("request", lambda request: None if _is_here(request.url) else asked_elsewhere.append(request.url))
+
+
+def _listen_to(page: Page) -> None:
+    lines = said[page] = []
+    page.on("console", lambda message: lines.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: lines.append(f"error that nothing caught: {error}"))
+    page.on("close", lambda _: said.pop(page))
+
+
+def _is_here(address: str) -> bool:
+    parts = urlsplit(address)
+    return parts.scheme in ("data", "blob", "chrome-error") or parts.hostname in ("localhost", "127.0.0.1")
 
 
 def open_panel(page: Page, server: str, application: str) -> None:
@@ -104,13 +136,18 @@ def open_panel(page: Page, server: str, application: str) -> None:
     if application == "app":
         page.goto(server)
     else:
-        page.goto(f"{server}/{application}/{quote(NOTEBOOK)}?token=token")
-        _run_all_cells(page)
+        open_notebook(page, server, application)
+        run_all_cells(page)
     page.locator(".similar-images .si-zone").wait_for()
 
 
-def _run_all_cells(page: Page) -> None:
-    page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]').wait_for(state="attached")
-    page.wait_for_timeout(SETTLE_MS)  # a page that is still connecting to its kernel loses cells that it runs
+def open_notebook(page: Page, server: str, application: str, name: str = NOTEBOOK) -> None:
+    """Open a notebook and wait for its kernel: until then it loses cells that are run."""
+    page.goto(f"{server}/{application}/{quote(name)}?token=token")
+    page.wait_for_function(CONNECTED, arg=name)
+
+
+def run_all_cells(page: Page) -> None:
+    """Do what the last line of `make demo` says."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
