@@ -17,6 +17,7 @@ from similar_images.gallery_map import map_path
 from similar_images.images import cropped
 from similar_images.widgets import SearchPanel
 from similar_images.widgets.message_view import MessageView
+from similar_images.widgets.photo_input import PhotoInput
 
 Sent = list[tuple[str, dict[str, Any], list[bytes]]]
 
@@ -45,7 +46,7 @@ def tell(widget: MessageView, kind: str, buffers: tuple[bytes, ...] = (), **cont
 
 def upload(panel: SearchPanel, *photos: tuple[str, bytes], add: bool = False) -> None:
     for at, (name, data) in enumerate(photos):
-        tell(panel._input, "photo", (data,), name=name, add=add or at > 0, last=at == len(photos) - 1)
+        tell(panel._input, "photo", (data,), upload="1", name=name, add=add, last=at == len(photos) - 1)
 
 
 def shown(panel: SearchPanel) -> list[str]:
@@ -329,10 +330,54 @@ def test_panel_bad_upload_is_a_sentence_and_the_others_are_searched_for(panel: S
 
 
 def test_panel_photo_that_was_too_large_to_send_is_a_sentence(panel: SearchPanel, photos: Path) -> None:
-    tell(panel._input, "photo", ((photos / "car" / "01.jpg").read_bytes(),), name="mine.jpg", add=False, last=False)
-    tell(panel._input, "refused", name="<scan>.tif", megabytes=60, add=True, last=True)
+    upload = {"upload": "1", "add": False}
+    tell(panel._input, "photo", ((photos / "car" / "01.jpg").read_bytes(),), name="mine.jpg", last=False, **upload)
+    tell(panel._input, "refused", name="<scan>.tif", megabytes=60, last=True, **upload)
     assert "&lt;scan&gt;.tif has 60 MB" in status(panel) and "at most 7 MB" in status(panel)
     assert shown(panel)[0] == "car/01.jpg"
+
+
+Uploads = list[tuple[list[str], bool]]
+
+
+@pytest.fixture
+def uploads() -> Uploads:
+    """What `photo_input` has been given so far: the names of each upload, and whether it adds."""
+    return []
+
+
+@pytest.fixture
+def photo_input(uploads: Uploads) -> PhotoInput:
+    return PhotoInput(
+        lambda photos, add: uploads.append(([name for name, _ in photos], add)), lambda *_: None, lambda _: None
+    )
+
+
+def send(widget: PhotoInput, upload: str, name: str, last: bool = False, add: bool = False) -> None:
+    tell(widget, "photo", (b"a photo",), upload=upload, name=name, add=add, last=last)
+
+
+def test_photo_input_forgets_an_upload_that_was_left_unfinished(photo_input: PhotoInput, uploads: Uploads) -> None:
+    send(photo_input, "left", "stale.jpg", add=True)
+    send(photo_input, "next", "fresh.jpg", last=True)
+    assert uploads == [(["fresh.jpg"], False)]
+
+
+def test_photo_input_keeps_uploads_apart_whose_messages_alternate(photo_input: PhotoInput, uploads: Uploads) -> None:
+    for number in range(3):
+        send(photo_input, "one", f"1-{number}.jpg", last=number == 2, add=True)
+        send(photo_input, "two", f"2-{number}.jpg", last=number == 2)
+    assert uploads == [(["1-0.jpg", "1-1.jpg", "1-2.jpg"], True), (["2-0.jpg", "2-1.jpg", "2-2.jpg"], False)]
+
+
+def test_photo_input_keeps_a_few_unfinished_uploads_of_bounded_size(photo_input: PhotoInput, uploads: Uploads) -> None:
+    for upload in range(50):
+        for photo in range(photo_input.most_photos + 5):
+            send(photo_input, str(upload), f"{photo}.jpg")
+    kept = photo_input._uploads
+    assert list(kept) == ["46", "47", "48", "49"] and {len(photos) for photos in kept.values()} == {100}
+    send(photo_input, "46", "last.jpg", last=True)
+    assert len(uploads[0][0]) == 100 and list(kept) == ["47", "48", "49"]
 
 
 def test_panel_camera_that_is_not_allowed_is_a_sentence(panel: SearchPanel) -> None:

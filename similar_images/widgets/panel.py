@@ -23,6 +23,7 @@ from similar_images.widgets.export_bar import ExportBar
 from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.map_view import MapView
 from similar_images.widgets.photo_input import PhotoInput
+from similar_images.widgets.presence import Presence
 from similar_images.widgets.question_view import QuestionView
 from similar_images.widgets.result_grid import ResultGrid
 from similar_images.widgets.search_settings import SearchSettings
@@ -59,7 +60,8 @@ class SearchPanel(ipw.VBox):
         results.add_class("si-found")
         map_row = ipw.VBox([self._open_map, self._map])
         style = ipw.HTML(f"<style>{STYLE}</style>")
-        super().__init__([style, toolbar, self._settings, self._status, results, self._export, map_row])
+        parts = [toolbar, self._settings, self._status, results, self._export, map_row]
+        super().__init__([style, Presence(), *parts])
         self.add_class("similar-images")
         self._back.disabled = self._forward.disabled = True
         self._say("Upload, drop or paste a photo, pick a random one, or paste an address.")

@@ -67,16 +67,22 @@ function render({ model, el }) {
   keepKeys(el);
   el.append(zone, form, adding);
   if (navigator.mediaDevices?.getUserMedia) {
-    const sentence = (text) => model.send({ kind: "failed", sentence: text });
-    zone.append(button("Camera", "take a photo", () => camera(el, (photo) => send([photo], ["camera photo"]), sentence)));
+    zone.append(button("Camera", "take a photo", () => camera(el, (photo) => send([photo], ["camera photo"]), sayFailure)));
+  }
+
+  function sayFailure(sentence) {
+    model.send({ kind: "failed", sentence });
   }
 
   async function send(photos, names) {
+    const most = model.get("most_photos");
+    if (photos.length > most) return sayFailure(`These are ${photos.length} photos: choose at most ${most} at a time.`);
+    const upload = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID is only there under https
     const adds = add.checked;
     for (const [at, photo] of photos.entries()) {
       // What the browser can't decode, HEIC say, goes as it is: Python may be able to.
       const small = await shrunk(photo, model.get("longest_side")).catch(() => photo);
-      const content = { name: names[at], add: adds || at > 0, last: at === photos.length - 1 };
+      const content = { upload, name: names[at], add: adds, last: at === photos.length - 1 };
       if (small.size > model.get("most_bytes")) {
         model.send({ kind: "refused", megabytes: Math.round(small.size / 1e6), ...content });
       } else {

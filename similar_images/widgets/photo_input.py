@@ -8,6 +8,10 @@ from similar_images.widgets.message_view import Content, MessageView, module
 
 LONGEST_SIDE = 1024
 MOST_BYTES = 7_000_000  # the notebook's connection drops messages of 10 MB without a word
+MOST_PHOTOS = 100  # at a time
+MOST_UPLOADS = 4  # that are unfinished; what a page that was closed left is forgotten
+
+Photo = tuple[str, bytes]
 
 
 class PhotoInput(MessageView):
@@ -16,15 +20,17 @@ class PhotoInput(MessageView):
     Attributes:
         longest_side: pixels of the longer side that larger photos are shrunk to.
         most_bytes: what is larger even so, because the browser can't decode it, is not sent.
+        most_photos: what may be chosen at a time.
     """
 
     _esm = module("photo_input.js")
     longest_side = traitlets.Int(LONGEST_SIDE).tag(sync=True)
     most_bytes = traitlets.Int(MOST_BYTES).tag(sync=True)
+    most_photos = traitlets.Int(MOST_PHOTOS).tag(sync=True)
 
     def __init__(
         self,
-        on_photos: Callable[[list[tuple[str, bytes]], bool], None],
+        on_photos: Callable[[list[Photo], bool], None],
         on_address: Callable[[str, bool], None],
         on_failure: Callable[[str], None],
     ) -> None:
@@ -33,7 +39,7 @@ class PhotoInput(MessageView):
         Args:
             on_photos: called with names and bytes of photo files, and whether they add to what is asked for.
             on_address: called with an address, or whatever else was entered or pasted, and whether it adds.
-            on_failure: called with a sentence when a photo is too large or the camera can't be used.
+            on_failure: called with a sentence when a photo is too large, or the page can't do what was asked for.
         """
         super().__init__(
             {
@@ -44,12 +50,14 @@ class PhotoInput(MessageView):
             }
         )
         self._on_photos, self._on_failure = on_photos, on_failure
-        self._photos: list[tuple[str, bytes]] = []
-        self._adds = False
+        self._uploads: dict[str, list[Photo]] = {}  # by the id that the page gave them, oldest first
 
     def _receive_photo(self, content: Content, buffers: list[bytes]) -> None:
-        self._adds = content["add"] if not self._photos else self._adds
-        self._photos.append((content["name"], buffers[0]))
+        photos = self._uploads.setdefault(content["upload"], [])
+        if len(photos) < self.most_photos:
+            photos.append((content["name"], buffers[0]))
+        if len(self._uploads) > MOST_UPLOADS:
+            del self._uploads[next(iter(self._uploads))]
         self._finish(content)
 
     def _refuse(self, content: Content, buffers: list[bytes]) -> None:
@@ -60,6 +68,5 @@ class PhotoInput(MessageView):
         )
 
     def _finish(self, content: Content) -> None:
-        if content["last"] and self._photos:
-            photos, self._photos = self._photos, []
-            self._on_photos(photos, self._adds)
+        if content["last"] and (photos := self._uploads.pop(content["upload"], [])):
+            self._on_photos(photos, content["add"])

@@ -25,6 +25,7 @@ function cropping(stage, box, done) {
   }
 
   stage.onpointerdown = (event) => {
+    if (event.pointerType === "touch" && !stage.classList.contains("si-selecting")) return; // a finger scrolls
     const [x, y] = place(event);
     const spanned = (to) => {
       const [u, v] = place(to);
@@ -32,11 +33,16 @@ function cropping(stage, box, done) {
     };
     stage.setPointerCapture(event.pointerId);
     stage.onpointermove = (to) => draw(spanned(to));
+    const end = () => (stage.onpointermove = stage.onpointerup = stage.onpointercancel = null);
     stage.onpointerup = (to) => {
       const [left, top, right, bottom] = spanned(to);
-      stage.onpointermove = stage.onpointerup = null;
+      end();
       if (right - left >= SMALLEST && bottom - top >= SMALLEST) done([left, top, right, bottom]);
       else draw(box);
+    };
+    stage.onpointercancel = () => {
+      end();
+      draw(box);
     };
     event.preventDefault();
     stage.focus();
@@ -78,6 +84,11 @@ function example({ name, box, reason }, at, count, bytes, model) {
       title: "drag over the part that you mean",
     });
     cropping(stage, box, (edges) => model.send({ kind: "crop", at, box: edges }));
+    const select = button("Select a part", "mark the part that you mean with a finger", () => {
+      select.ariaPressed = String(stage.classList.toggle("si-selecting"));
+    });
+    select.classList.add("si-for-touch");
+    buttons.append(select);
   }
   if (box) buttons.append(button("Whole photo", "search for all of it again", () => model.send({ kind: "crop", at, box: null })));
   if (count > 1) buttons.append(button("Remove", `ask without ${name}`, () => model.send({ kind: "remove", at })));
