@@ -11,13 +11,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from similar_images._files import replacing
 
 Notebook = dict[str, Any]
 
-ADDRESS = re.compile(r"is running at:\n(?:\[.*?\] )?(https?://\S+)")
+ADDRESS = re.compile(r"is running at:\n(?:\[.*?\] )?(?P<address>https?://\[?(?P<host>[^/]+?)\]?:(?P<port>\d+)\S*)")
 MADE_FROM = "similar_images_made_from"  # a copy's metadata: the digest of the notebook that it was made from
 
 
@@ -60,17 +59,16 @@ def _for_owner(path: str, flags: int) -> int:
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     while server.poll() is None:
         told = ADDRESS.search(log.read_text(encoding="utf-8", errors="replace"))
-        if told and not _is_refused(told[1]):
-            return told[1]
+        if told and not _is_refused(told["host"], int(told["port"])):
+            return told["address"]
         time.sleep(0.1)
     raise ServerError(f"the server ended before it could be used; {log} says why")
 
 
-def _is_refused(address: str) -> bool:
-    """Return whether nobody listens at an address yet; a name that only others resolve can't be asked."""
-    parts = urlsplit(address)
+def _is_refused(host: str, port: int) -> bool:
+    """Return whether nobody listens there yet; a name that only others resolve can't be asked."""
     try:
-        socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1).close()
+        socket.create_connection((host, port), timeout=1).close()
     except ConnectionRefusedError:
         return True
     except OSError:

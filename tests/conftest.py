@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from jupyter_page import CHROMIUM, chromium
+from kept_pages import pytest_runtest_makereport  # noqa: F401 - a hook
 from PIL import Image
 from playwright.sync_api import Browser
 

@@ -119,6 +119,16 @@ def test_server_tells_its_address_and_ends_with_its_parent(tmp_path: Path, sign:
     assert "noise" in log.read_text() and stat.S_IMODE(log.stat().st_mode) == 0o600
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Gives this process back what it does about signals."""
+    handlers = {sign: signal.getsignal(sign) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for sign, handler in handlers.items():
+        signal.signal(sign, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_server_that_does_not_start_is_a_sentence_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(ServerError, match=r"the server ended before it could be used; .*server\.log says why"):
         serve([sys.executable, "-c", "print('no room')"], tmp_path / "server.log", lambda address: None)

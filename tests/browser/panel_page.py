@@ -2,12 +2,50 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
 from similar_images.gallery import Hit
+from similar_images.images import Box
+
+SIZE = {"width": 1280, "height": 1000}
+CONTROLS = ".similar-images .si-settings :is(input[type=range], input[type=search], select)"
+REMEMBER = f"""() => {{
+    window.controls = [...document.querySelectorAll("{CONTROLS}")].map((control) => [control, control.value]);
+}}"""
+CHANGED = """() => [...window.controls.keys()].filter((at) => {
+    const [control, first] = window.controls[at];
+    return control.value !== first;
+})"""
+RESTORE = """(at) => {
+    const [control, first] = window.controls[at];
+    control.value = first;
+    control.dispatchEvent(new Event("change"));
+}"""
+CLOSE = """() => {
+    document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
+    document.querySelectorAll(".similar-images details[open]").forEach((details) => (details.open = false));
+    document.querySelectorAll(".similar-images input:checked").forEach((box) => box.click());
+    document.querySelectorAll(".similar-images .jupyter-button.mod-active").forEach((toggle) => toggle.click());
+    document.activeElement.blur();
+}"""
+
+
+def remember_first_state(page: Page) -> None:
+    """Note how the settings of a panel that was just opened stand."""
+    page.evaluate(REMEMBER)
+
+
+def begin_anew(page: Page) -> None:
+    """Bring the panel back to its first settings, whatever a test left; what it shows stays."""
+    page.set_viewport_size(SIZE)  # type: ignore[arg-type]  # a dict will do
+    page.mouse.move(0, 0)
+    page.evaluate(CLOSE)
+    for at in page.evaluate(CHANGED):
+        with search(page) if asked(page) else nullcontext():
+            page.evaluate(RESTORE, at)
 
 
 def status(page: Page) -> Locator:
@@ -64,6 +102,19 @@ def names_of(hits: list[Hit]) -> list[str]:
 
 def asked(page: Page) -> list[str]:
     return list(page.locator(".si-asked").evaluate_all("all => all.map((each) => each.textContent)"))
+
+
+def frame(page: Page) -> Box:
+    """Return the part of the photo that the page shows as marked."""
+    return tuple(
+        page.locator(".si-frame").evaluate(
+            """(frame) => {
+                const [inner, outer] = [frame, frame.parentElement].map((each) => each.getBoundingClientRect());
+                return [(inner.left - outer.left) / outer.width, (inner.top - outer.top) / outer.height,
+                        (inner.right - outer.left) / outer.width, (inner.bottom - outer.top) / outer.height];
+            }"""
+        )
+    )
 
 
 def tile(page: Page, name: str) -> Locator:

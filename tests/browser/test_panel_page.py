@@ -5,35 +5,49 @@ import csv
 import io
 import json
 import re
-import time
+import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from http_server import serve
-from jupyter_page import NOTEBOOK, PATIENCE_MS, app_server, notebook_server, open_panel
+from jupyter_page import (
+    NOTEBOOK,
+    PATIENCE_MS,
+    app_server,
+    notebook_server,
+    open_notebook,
+    open_panel,
+    original_notebook,
+    run_all_cells,
+)
 from panel_page import (
+    SIZE,
     alert,
     ask_for,
     asked,
+    begin_anew,
     choose,
+    frame,
     names,
     names_of,
     pick_random,
     press,
+    remember_first_state,
     search,
     status,
     tile,
     upload,
 )  # fmt: skip
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from similar_images.filters import matching
 from similar_images.gallery import Gallery
 from similar_images.gallery_map import coordinates
-from similar_images.images import Box, cropped
+from similar_images.images import cropped
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import open_vectors
 
@@ -72,14 +86,22 @@ def app(lists_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module", params=APPLICATIONS.values(), ids=APPLICATIONS)
-def page(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+def opened(request: pytest.FixtureRequest, browser: Browser) -> Iterator[Page]:
+    """A page with a panel, which the tests of an application share."""
     server = request.getfixturevalue("app" if request.param == "app" else "notebooks")
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    page = browser.new_page(viewport=SIZE)
     page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     open_panel(page, server, request.param)
+    remember_first_state(page)
     yield page
     expect(page.get_by_text(re.compile(r"Traceback|I0000|oneDNN|absl::"))).to_have_count(0)
     page.close()
+
+
+@pytest.fixture
+def page(opened: Page) -> Page:
+    begin_anew(opened)
+    return opened
 
 
 def test_random_pick_shows_its_neighbours(page: Page, gallery: Gallery) -> None:
@@ -105,11 +127,23 @@ def test_upload_of_several_looks_for_what_they_share(page: Page, gallery: Galler
     assert asked(page) == ["00.jpg", "02.jpg"] and names(page) == names_of(gallery.search([paths[0], paths[2]], 12))
 
 
+def test_uploads_at_the_same_time_stay_apart(page: Page, photos: Path) -> None:
+    several, one = [f"{number:02d}.jpg" for number in range(3)], "alone.jpg"
+    files = [[f"sea/{name}" for name in several], ["car/01.jpg"]]
+    contents = [[base64.b64encode((photos / file).read_bytes()).decode() for file in each] for each in files]
+    page.evaluate(DROP_TOGETHER, [dict(zip(several, contents[0], strict=True)), {one: contents[1][0]}])
+    first = page.get_by_text(one, exact=True)
+    expect(page.locator(".si-asked")).to_have_text(several)
+    expect(first).to_have_count(0)
+    with search(page):
+        press(page, "Back")
+    assert asked(page) == [one] and names(page)[0] == "car/01.jpg"
+
+
 def test_upload_can_add_to_what_is_asked_for(page: Page, gallery: Gallery, photos: Path) -> None:
     ask_for(page, "one.jpg", (photos / "clock" / "00.jpg").read_bytes())
     page.get_by_label("add to the question").check()
     ask_for(page, "two.jpg", (photos / "sea" / "00.jpg").read_bytes())
-    page.get_by_label("add to the question").uncheck()
     assert asked(page) == ["one.jpg", "two.jpg"]
     assert names(page) == names_of(gallery.search(["clock/00.jpg", "sea/00.jpg"], 12))
 
@@ -156,6 +190,19 @@ def test_camera_photo_is_searched_for(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
+DROP_TOGETHER = """(uploads) => {
+    const zone = document.querySelector(".si-zone");
+    for (const upload of uploads) {
+        const dataTransfer = new DataTransfer();
+        for (const [name, content] of Object.entries(upload)) {
+            const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+            dataTransfer.items.add(new File([bytes], name, { type: "image/jpeg" }));
+        }
+        zone.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+    }
+}"""
+
+
 def drop(page: Page, kind: str, content: str) -> None:
     """Drop a file (its bytes in base64) or an address onto the input, as a real drop event."""
     data = page.evaluate_handle(
@@ -180,7 +227,7 @@ def test_dropped_photo_is_found_first(page: Page, gallery: Gallery, photos: Path
     assert asked(page) == ["dropped.jpg"] and names(page) == names_of(gallery.search("car/00.jpg", 12))
 
 
-@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
+@pytest.mark.parametrize("opened", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_dropped_address_is_fetched(page: Page, photos: Path) -> None:
     with serve(photos) as (address, _):
         with search(page):
@@ -189,7 +236,7 @@ def test_dropped_address_is_fetched(page: Page, photos: Path) -> None:
     assert names(page)[0] == "clock/00.jpg"
 
 
-@pytest.mark.parametrize("page", ["app"], indirect=True)
+@pytest.mark.parametrize("opened", ["app"], indirect=True)
 def test_app_fetches_nothing_from_this_machine_whatever_its_notebook_allows(page: Page, photos: Path) -> None:
     box = page.get_by_label("Address of a photo")
     with serve(photos) as (address, requests):
@@ -221,7 +268,7 @@ def test_pasted_photo_is_found_first(page: Page, photos: Path) -> None:
     assert names(page)[0] == "face/02.jpg"
 
 
-@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
+@pytest.mark.parametrize("opened", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_pasted_address_is_fetched(page: Page, photos: Path) -> None:
     with serve(photos) as (address, _):
         page.evaluate("(text) => navigator.clipboard.writeText(text)", f"{address}/sea/02.jpg")
@@ -246,19 +293,6 @@ def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> N
     with search(page):
         press(page, "Whole photo")
     assert names(page) == names_of(gallery.search(path, 12))
-
-
-def frame(page: Page) -> Box:
-    """Return the part of the photo that the page shows as marked."""
-    return tuple(
-        page.locator(".si-frame").evaluate(
-            """(frame) => {
-                const [inner, outer] = [frame, frame.parentElement].map((each) => each.getBoundingClientRect());
-                return [(inner.left - outer.left) / outer.width, (inner.top - outer.top) / outer.height,
-                        (inner.right - outer.left) / outer.width, (inner.bottom - outer.top) / outer.height];
-            }"""
-        )
-    )
 
 
 def test_part_of_the_photo_is_marked_by_keyboard(page: Page, gallery: Gallery) -> None:
@@ -312,21 +346,26 @@ def marked(gallery: Gallery, name: str, relevant: list[str], irrelevant: list[st
 
 def test_marks_by_mouse_refine_the_search_and_can_be_removed(page: Page, gallery: Gallery) -> None:
     found = pick_random(page)
-    name = asked(page)[0]
-    for sign, which in (("More", found[4]), ("Less", found[2])):
-        with search(page):
-            tile(page, which).hover()
-            press(page, f"{sign} like {which}")
-    assert names(page) == marked(gallery, name, [found[4]], [found[2]])
-    expect(page.get_by_role("list", name="More like").locator("li")).to_have_attribute("title", f"more like {found[4]}")
-    expect(page.get_by_role("list", name="Less like").locator("li")).to_have_attribute("title", f"less like {found[2]}")
+    name, more = asked(page)[0], found[4]
+    mark(page, "More", more)
+    less = next(each for each in names(page)[1:] if each not in (name, more))  # of what is left of those first found
+    mark(page, "Less", less)
+    assert names(page) == marked(gallery, name, [more], [less])
+    expect(page.get_by_role("list", name="More like").locator("li")).to_have_attribute("title", f"more like {more}")
+    expect(page.get_by_role("list", name="Less like").locator("li")).to_have_attribute("title", f"less like {less}")
     with search(page):
-        press(page, f"forget: less like {found[2]}")
-    assert names(page) == marked(gallery, name, [found[4]], [])
+        press(page, f"forget: less like {less}")
+    assert names(page) == marked(gallery, name, [more], [])
     with search(page):
-        press(page, f"forget: more like {found[4]}")
+        press(page, f"forget: more like {more}")
     assert names(page) == found
     expect(page.locator(".si-marked")).to_have_count(0)
+
+
+def mark(page: Page, sign: str, name: str) -> None:
+    with search(page):
+        tile(page, name).hover()
+        press(page, f"{sign} like {name}")
 
 
 def test_marks_by_keyboard_refine_the_search(page: Page, gallery: Gallery) -> None:
@@ -423,7 +462,6 @@ def test_more_can_be_shown_up_to_all(page: Page, gallery: Gallery) -> None:
         expect(page.locator(".si-tile")).to_have_count(count)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
     assert names(page) == names_of(gallery.search(asked(page)[0], 75))
-    set_range(page, "Results", "12")
 
 
 def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) -> None:
@@ -443,9 +481,6 @@ def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) ->
         page.get_by_label("Name", exact=True).fill("nothing is called this")
         page.keyboard.press("Enter")
     expect(status(page)).to_contain_text("no photo is left to find")
-    with search(page):
-        page.get_by_label("Name", exact=True).fill("")
-        page.keyboard.press("Enter")
 
 
 def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
@@ -461,8 +496,7 @@ def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gall
     pick_random(page)
     hit = gallery.search(asked(page)[0], 12)[5]
     number = page.locator(".si-number").nth(5)
-    page.mouse.move(0, 0)
-    page.locator("body").evaluate("() => document.activeElement.blur()")
+    begin_anew(page)
     expect(number).to_have_css("opacity", "0")
     expect(number).to_have_text(f"6 · {hit.similarity:.3f}")
     tile(page, hit.name).hover()
@@ -470,7 +504,6 @@ def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gall
     page.mouse.move(0, 0)
     page.get_by_label("numbers").check()
     expect(number).to_have_css("opacity", "1")
-    page.get_by_label("numbers").uncheck()
     bar = page.locator(".si-bar").nth(5)
     expect(bar).to_have_attribute("aria-label", f"similarity {hit.similarity:.3f}, distance {hit.distance:.3f}")
     part = bar.evaluate("(bar) => bar.firstChild.offsetWidth / bar.offsetWidth")
@@ -490,9 +523,6 @@ def test_how_it_searches_teaches_its_cost(page: Page, gallery: Gallery) -> None:
     expect(page.get_by_text(f"{sum(exact)} of the 12 nearest were found")).to_be_visible()
     set_range(page, "Candidates to compare exactly", "0")
     expect(page.get_by_text("compared 0 candidates exactly")).to_be_visible()
-    set_range(page, "Candidates to compare exactly", "250")
-    set_range(page, "Lists to look into", "4")
-    page.get_by_text("How it searches").click()
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
@@ -528,6 +558,20 @@ def test_hits_are_taken_along(page: Page, gallery: Gallery) -> None:
     assert page.evaluate("navigator.clipboard.readText()") == code.text_content()
 
 
+def point_at(page: Page, place: list[float], name: str) -> None:
+    """Move the mouse over a point of the map until its photo is named: at first the points are not drawn yet."""
+    area = page.locator(".similar-images canvas").first.bounding_box()
+    assert area is not None
+    half = min(area["width"], area["height"]) / 2 / 1.08
+    x, y = area["x"] + area["width"] / 2 + place[0] * half, area["y"] + area["height"] / 2 - place[1] * half
+    named = page.locator(".si-photo figcaption", has_text=name)
+    for tries in range(PATIENCE_MS // 250):
+        page.mouse.move(x + (tries % 5 - 2) / 2, y)
+        with suppress(AssertionError):
+            return expect(named).to_be_visible(timeout=250)
+    raise AssertionError(f"the map does not show {name}")
+
+
 def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery: Gallery) -> None:
     pick_random(page)
     press(page, "Map")
@@ -537,19 +581,7 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
     placed = coordinates(gallery).tolist()
     far = max(range(75), key=lambda row: placed[row][0])  # a photo at the edge, whose point stands alone
     caption = page.locator(".si-photo figcaption")
-    deadline = time.monotonic() + PATIENCE_MS / 1000
-    while caption.text_content() != gallery.names[far] and time.monotonic() < deadline:  # until the points are drawn
-        area = canvas.bounding_box()
-        assert area is not None
-        half = min(area["width"], area["height"]) / 2 / 1.08
-        x = area["x"] + area["width"] / 2 + placed[far][0] * half
-        y = area["y"] + area["height"] / 2 - placed[far][1] * half
-        for offset in range(-3, 4):
-            page.mouse.move(x + offset / 2, y)
-            page.wait_for_timeout(60)
-        page.mouse.move(x, y)
-        page.wait_for_timeout(250)
-    expect(caption).to_have_text(gallery.names[far])
+    point_at(page, placed[far], gallery.names[far])
     with search(page):
         page.mouse.down()
         page.mouse.up()
@@ -566,7 +598,7 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
     expect(canvas).to_be_hidden()
 
 
-@pytest.mark.parametrize("page", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
+@pytest.mark.parametrize("opened", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
 def test_address_searches_and_a_failing_one_is_a_sentence(page: Page, photos: Path) -> None:
     box = page.get_by_label("Address of a photo")
     with serve(photos) as (address, _):
@@ -589,7 +621,39 @@ def test_bad_upload_is_a_sentence_and_the_panel_goes_on(page: Page) -> None:
     expect(alert(page)).to_have_count(0)
 
 
-@pytest.mark.parametrize("page", ["notebooks", "app"], indirect=True)  # JupyterLab keeps the width for its file list
+BOXES = """() => {
+    const panel = document.querySelector(".similar-images").getBoundingClientRect();
+    const parts = [...document.querySelectorAll(".similar-images > :not(:last-child) *")]; // the last has the map
+    const boxes = parts.filter((part) => part.checkVisibility()).map((part) => part.getBoundingClientRect());
+    return boxes.map((box) => [box.left - panel.left, box.top - panel.top, box.width, box.height].map(Math.round));
+}"""
+
+
+def test_map_moves_nothing_and_dialogs_open_in_the_middle(page: Page) -> None:
+    found = pick_random(page)
+    boxes = page.evaluate(BOXES)
+    press(page, "Map")
+    expect(page.locator(".similar-images canvas").first).to_be_visible()
+    begin_anew(page)
+    assert page.evaluate(BOXES) == boxes
+    tile(page, found[3]).hover()
+    press(page, f"Look closer at {found[3]}")
+    assert off_centre(page, "A closer look") == pytest.approx((0, 0), abs=10)
+    page.keyboard.press("Escape")
+    press(page, "Camera")
+    assert off_centre(page, "Camera") == pytest.approx((0, 0), abs=10)
+
+
+def off_centre(page: Page, dialog: str) -> tuple[float, float]:
+    """Return how far from the middle of the window a dialog is, in pixels."""
+    shown = page.get_by_role("dialog", name=dialog)
+    expect(shown).to_be_visible()
+    box = shown.bounding_box()
+    assert box is not None
+    return box["x"] + box["width"] / 2 - SIZE["width"] / 2, box["y"] + box["height"] / 2 - SIZE["height"] / 2
+
+
+@pytest.mark.parametrize("opened", ["notebooks", "app"], indirect=True)  # JupyterLab keeps the width for its file list
 def test_panel_fits_a_narrow_window(page: Page) -> None:
     pick_random(page)
     page.set_viewport_size({"width": 760 if "/notebooks" in page.url else 400, "height": 900})
@@ -598,33 +662,56 @@ def test_panel_fits_a_narrow_window(page: Page) -> None:
     for part in page.locator(".si-tile, .si-zone, .si-setting, .si-example").all():
         box = part.bounding_box()
         assert box is not None and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
-    page.set_viewport_size({"width": 1280, "height": 1000})
 
 
-def test_app_shows_no_code(browser: Browser, app: str) -> None:
-    page = browser.new_page()
-    open_panel(page, app, "app")
-    expect(page.get_by_text("import SearchPanel")).to_have_count(0)
-    expect(page.get_by_text("Look closer", exact=True)).to_have_count(0)
-    expect(page.get_by_role("heading", name="Similar images")).to_be_visible()
+def is_in_view(page: Page, part: Locator) -> bool:
+    """Return whether all of something is between Jupyter's own bars and the end of the window."""
+    box, window = part.bounding_box(), page.viewport_size
+    assert box is not None and window is not None
+    return box["y"] >= 100 and box["y"] + box["height"] <= window["height"]
+
+
+@pytest.mark.parametrize("application", ["notebooks", "lab/tree"])
+def test_run_all_cells_ends_with_the_panel_in_view(browser: Browser, notebooks: str, application: str) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    open_panel(page, notebooks, application)
+    expect(page.get_by_text(re.compile(r"1 +0\.000"))).to_be_attached()  # of the last cell
+    assert is_in_view(page, page.locator(".similar-images"))
     page.close()
 
 
-def test_app_keeps_visitors_apart(browser: Browser, app: str, gallery: Gallery) -> None:
-    visitors = [browser.new_context().new_page() for _ in range(2)]
-    for page in visitors:
-        open_panel(page, app, "app")
-    found = [pick_random(page) for page in visitors]
-    with search(visitors[0]):
-        visitors[0].get_by_label("Folder", exact=True).select_option("sea")
-    assert all(name.startswith("sea/") for name in names(visitors[0]))
-    assert names(visitors[1]) == found[1] == names_of(gallery.search(asked(visitors[1])[0], 12))
-    for page in visitors:
-        page.context.close()
+@pytest.mark.parametrize("application", ["notebooks", "lab/tree"])
+def test_run_all_cells_without_a_gallery_shows_what_to_do(
+    browser: Browser, notebooks: str, folder: Path, application: str
+) -> None:
+    missing = (folder / NOTEBOOK).read_text().replace("default_index()", "'missing.faiss.index'", 1)
+    (folder / "missing.ipynb").write_text(missing)
+    page = browser.new_page(viewport={"width": 1280, "height": 720})
+    open_notebook(page, notebooks, application, "missing.ipynb")
+    run_all_cells(page)
+    sentence = page.get_by_text("there is no index missing.faiss.index: build_search_db.py")
+    expect(sentence).to_be_visible()
+    assert is_in_view(page, sentence)
+    page.close()
 
 
-def test_saved_notebook_holds_no_photo(browser: Browser, notebooks: str, folder: Path, photos: Path) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+def test_panel_whose_kernel_was_restarted_says_so(browser: Browser, notebooks: str, folder: Path) -> None:
+    shutil.copy(folder / NOTEBOOK, folder / "restarted.ipynb")
+    page = browser.new_page()
+    open_notebook(page, notebooks, "notebooks", "restarted.ipynb")
+    run_all_cells(page)
+    pick_random(page)
+    page.evaluate("() => jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.restart()")
+    expect(alert(page)).to_have_text("The kernel of this panel has ended. Run the cell again to go on.")
+    page.close()
+
+
+def test_saved_copy_holds_no_photo_and_the_notebook_stays_as_it_is(
+    browser: Browser, notebooks: str, folder: Path, photos: Path
+) -> None:
+    original = original_notebook(folder)
+    before = original.read_bytes()
+    page = browser.new_page(viewport=SIZE)
     open_panel(page, notebooks, "notebooks")
     ask_for(page, "private.jpg", (photos / "face" / "01.jpg").read_bytes())
     page.get_by_role("menuitem", name="File", exact=True).click()
@@ -632,5 +719,6 @@ def test_saved_notebook_holds_no_photo(browser: Browser, notebooks: str, folder:
         page.locator('[role="menuitem"][data-command="docmanager:save"]').click()
     saved = (folder / NOTEBOOK).read_text()
     assert any(cell.get("outputs") for cell in json.loads(saved)["cells"])
+    assert original.read_bytes() == before
     assert len(saved) < 100_000 and "base64" not in saved and "private.jpg" not in saved
     page.close()
