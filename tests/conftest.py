@@ -52,10 +52,10 @@ def shared() -> Path:
 def session_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Where fixtures that many tests share keep converted encoders: not where yours are."""
     folder = tmp_path_factory.mktemp("cache")
-    os.environ["SIMILAR_IMAGES_CACHE"] = str(folder)
-    os.environ["XDG_DATA_HOME"] = str(folder / "key")  # nor is the key that signs cards yours
-    yield folder
-    del os.environ["SIMILAR_IMAGES_CACHE"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIMILAR_IMAGES_CACHE", str(folder))
+        patch.setenv("XDG_DATA_HOME", str(folder / "key"))  # nor is the key that signs cards yours
+        yield folder
 
 
 @pytest.fixture(autouse=True)
