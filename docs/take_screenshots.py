@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
 
 from jupyter_page import app_server, chromium, notebook_server, open_panel
+from panel_page import choose, search
 
 ROOT = Path(__file__).parents[1]
 INDEX = ROOT / "demo" / "samples.faiss.index"
@@ -22,11 +23,11 @@ QUERY = ROOT / "demo" / "samples" / "sailboat" / "03.jpg"
 def main() -> None:
     """Take all pictures."""
     with chromium() as browser, tempfile.TemporaryDirectory() as folder:
-        with notebook_server(Path(folder), INDEX) as server:
+        with notebook_server(Path(folder) / "notebook", INDEX) as server:
             page = browser.new_page(viewport={"width": 1180, "height": 1600})
             open_panel(page, server, "notebooks")
             picture_of_panel(page)
-        with app_server(Path(folder), INDEX, "--theme=dark") as server:
+        with app_server(Path(folder) / "app", INDEX, "--theme=dark") as server:
             page = browser.new_page(viewport={"width": 400, "height": 860}, device_scale_factor=1.5, has_touch=True)
             open_panel(page, server, "app")
             picture_of_phone(page)
@@ -38,31 +39,26 @@ def picture_of_panel(page: Page) -> None:
     for sign, at in (("More", 2), ("Less", 7)):
         tile = page.locator(".si-tile").nth(at)
         tile.hover()
-        tile.get_by_role("button", name=f"{sign} like").click()
-        page.wait_for_timeout(800)
+        with search(page):
+            tile.get_by_role("button", name=f"{sign} like").click()
     page.get_by_role("button", name="Map").click()
     page.locator(".similar-images canvas").first.wait_for()
     page.mouse.move(0, 0)
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(2500)  # points are drawn on a canvas, which says nothing of it
     save(page.locator(".similar-images").screenshot(), "notebook.jpg")
 
 
 def picture_of_phone(page: Page) -> None:
     """Search for a sample, and look at what is found."""
     upload_sample(page)
-    page.locator(".si-example").scroll_into_view_if_needed()
     page.locator(".si-question").evaluate("(part) => part.scrollIntoView({ block: 'start' })")
-    page.wait_for_timeout(500)
     save(page.screenshot(), "phone.jpg")
 
 
 def upload_sample(page: Page) -> None:
     """Upload a drawn sailboat and wait for what is found, with its pictures."""
-    with page.expect_file_chooser() as chooser:
-        page.get_by_role("button", name="Upload a photo").click()
-    chooser.value.set_files(QUERY)
-    page.get_by_text("ms to search").wait_for()
-    page.wait_for_function("[...document.querySelectorAll('.si-tile img')].every((image) => image.src)")
+    with search(page):
+        choose(page, QUERY)
 
 
 def save(png: bytes, name: str) -> None:

@@ -94,7 +94,7 @@ def original_notebook(folder: Path) -> Path:
         content = (ROOT / NOTEBOOK).read_text(encoding="utf-8")
         allowed = content.replace("SearchPanel(gallery)", "SearchPanel(gallery, private_addresses=True)")
         assert allowed != content
-        notebook.parent.mkdir()
+        notebook.parent.mkdir(parents=True)
         notebook.write_text(allowed, encoding="utf-8")
         notebook.with_name("photo.jpg").write_bytes(b"a photo")
     return notebook
