@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from similar_images._files import is_half_in_place
+from similar_images._files import is_half_in_place, readable_size
 from similar_images._script import OneSentence
 from similar_images.index import SUFFIX
 from similar_images.index_building import IndexSettings, build_index
@@ -48,8 +48,8 @@ class NumberOr(click.ParamType):
 )
 @click.option("-d", "--dimension", type=int, help="Length that the vectors must have: a check.")
 @click.option("--nlist", type=NumberOr("auto"), default=100, help="Inverted lists; auto is 4 times the root of n.")
-@click.option("--m", type=click.IntRange(min=1), default=16, help="Codes a vector.")
-@click.option("--nbits", type=click.IntRange(1, 12), default=8, help="Bits a code.")
+@click.option("--m", type=click.IntRange(min=1), default=16, help="Codes per vector.")
+@click.option("--nbits", type=click.IntRange(1, 12), default=8, help="Bits per code.")
 @click.option("--pca", type=NumberOr("none"), default=96, help="Reduce the vectors to this dimension first.")
 @click.option("--factory", help="A string for faiss.index_factory instead of the four options above.")
 @click.option("--train_size", type=click.IntRange(min=1), help="Vectors to train on.  [default: enough]")
@@ -58,7 +58,7 @@ class NumberOr(click.ParamType):
 def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factory, train_size, overwrite, verbose):
     """Build the Faiss index of a vectors file and check it against exact search.
 
-    The default is PCAR96,IVF100,PQ16: 96 principal components, 100 inverted lists, 16 codes of 8 bits a vector; with
+    The default is PCAR96,IVF100,PQ16: 96 principal components, 100 inverted lists, 16 codes of 8 bits per vector; with
     --pca none it is the published one. A gallery too small to train that gets less: fewer lists, so that each has 39
     vectors, and below 1,024 vectors a Flat index, which is exact.
     """
@@ -66,24 +66,27 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
     with OneSentence("stopped: no index was written"):
         vectors = open_vectors(input_vectors)
         if dimension not in (None, vectors.array.shape[1]):
-            raise ValueError(f"{input_vectors} holds vectors of {vectors.array.shape[1]} numbers, not {dimension}")
+            raise ValueError(f"{input_vectors} holds vectors of dimension {vectors.array.shape[1]}, not {dimension}")
         if output.exists() and not (overwrite or is_half_in_place(output)):
             raise ValueError(f"{output} exists: keep it, or build it again with --overwrite")
         settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
         with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
             card = build_index(vectors, output, settings, lambda step, share: _show(bar, step, share))
     if card.index != card.asked_for:
-        click.echo(f"{card.asked_for} is too much for {card.n:,} vectors of {card.d} numbers: {card.index} it is.")
-    size = f"{card.n:,} vectors, {card.bytes / 1e6:.1f} MB"
+        click.echo(f"{card.asked_for} does not fit {card.n:,} vectors of dimension {card.d}: {card.index} does.")
+    size = f"{card.n:,} vectors, {readable_size(card.bytes)}"
     click.echo(f"{output}: {card.index}, {size}, trained in {card.train_seconds} s")
     check = card.self_check
     for name, words in (("approximate", "as it is"), ("reranked", f"{check.get('rerank')} candidates re-ranked")):
         if check:
             click.echo(
-                f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms a query, {words}"
+                f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms per query, {words}"
             )
-    if verbose:
-        click.echo(f"  checked with {check.get('queries', 0)} of its own vectors; all of this stands in {output}.json")
+    if verbose and check:
+        whether = "which it was trained on too" if check["trained_on_queries"] else "which it was not trained on"
+        click.echo(
+            f"  checked with {check['queries']} of its own vectors, {whether}; all of this stands in {output}.json"
+        )
 
 
 def _show(bar, step, share):

@@ -31,7 +31,7 @@ VGG16_GFLOP = 30.9  # a photo, up to fc2: 15.47 billion multiplications and as m
 
 def measure(name, **arguments):
     """Run a contender in a process of its own and return its figures."""
-    click.echo(f"  {name} {arguments.get('precision') or arguments.get('factory') or ''}", err=True)
+    click.echo(f"  {name} {arguments.get('precision') or arguments.get('kind') or ''}", err=True)
     command = [sys.executable, ROOT / "benchmarks" / "contenders.py", name, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -131,8 +131,8 @@ def indexes(real, n, folder):
     write_simulated(real, 200, asked, seed=1)
     arguments = {"vectors": str(vectors), "queries": str(asked)}
     found = {"ours": measure("our_index", **arguments)}
-    for factory in ("IVF100,PQ16", "Flat", "HNSW32"):
-        found[factory] = measure("plain_index", factory=factory, **arguments)
+    for kind in ("IVF100,PQ16", "Flat", "HNSW32"):
+        found[kind] = measure("plain_index", kind=kind, **arguments)
     plain = found["IVF100,PQ16"]
     rows = [
         [name, f"{f['build s']:.1f}", f"{plain['build s'] / f['build s']:.2f}", f"{f['peak MB']:,.0f}",

@@ -37,8 +37,9 @@ def search(folder):
     gallery = Gallery.open(folder / "v.faiss.index")
     queries = normalise(np.load(folder / "queries.npy"))
     ms = median_ms(gallery.search, queries)
-    found, peak = np.array([[hit.image_id for hit in gallery.search(query)] for query in queries]), peak_mb()
-    recall = recall_at_k(exact_neighbours(queries, gallery.vectors.chunks(), 10), found)
+    found, peak = np.array([[hit.distance for hit in gallery.search(query)] for query in queries]), peak_mb()
+    nearest = exact_neighbours(queries, gallery.vectors.chunks(), 10)
+    recall = recall_at_k(np.array([gallery.distances(*pair) for pair in zip(queries, nearest, strict=True)]), found)
     return {"nprobe": gallery.index.nprobe, "ms": ms, "recall": recall, "peak MB": peak}
 
 

@@ -76,6 +76,14 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def readable_size(count: int) -> str:
+    """Return a number of bytes as people say it: 512 bytes, 2.7 MB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count} bytes"
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the path with a suffix added to its name."""
     return path.with_name(path.name + suffix)

@@ -1,32 +1,64 @@
 """Measures of search quality, each with its definition."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from similar_images.vectors import VectorFile, normalise
 
-def recall_at_k(exact: NDArray[np.int64], found: NDArray[np.int64]) -> float:
-    """Return which part of the true nearest neighbours was found, averaged over queries.
+BLOCK = 4096  # rows that queries are compared with at a time
+
+
+def recall_at_k(exact: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Return which fraction of the true nearest neighbours was found, averaged over queries.
+
+    Whatever is as near as the k-th nearest neighbour counts as one: of several at that distance any will do.
 
     Args:
-        exact: (q, k) int64, the ids of the k true nearest neighbours of each query, in any order.
-        found: (q, k') int64, the ids found for the same queries; -1 stands for none.
+        exact: (q, k) float32, the distances of each query to its k true nearest neighbours, in any order.
+        found: (q, k') float32, the true distances of the same queries to what was found; inf stands for none.
 
     Returns:
-        The mean over queries of |exact and found| / k: 0 to 1.
+        The mean over queries of |found within the k-th exact distance| / k: 0 to 1.
 
     Raises:
         ValueError: the two are not of the same number of queries, or there is nothing to compare.
 
-    Source: Jegou, Douze, Schmid: Product quantization for nearest neighbor search (2011), for k neighbours.
+    Source: Aumueller, Bernhardsson, Faithfull: ANN-Benchmarks (2020), recall by distances.
     """
     if len(exact) != len(found) or exact.size == 0:
         raise ValueError(
             f"exact is {exact.shape} and found {found.shape}: they must be of the same queries, at least one"
         )
-    hits = [np.isin(wanted, got).sum() for wanted, got in zip(exact, found, strict=True)]
-    return float(np.sum(hits) / exact.size)
+    hits = (found <= exact.max(axis=1, keepdims=True)).sum(axis=1)
+    return float(np.minimum(hits, exact.shape[1]).sum() / exact.size)
+
+
+def distances_to_others(
+    vectors: VectorFile,
+    queries: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    found: Sequence[NDArray[np.int64]],
+    k: int,
+) -> NDArray[np.float32]:
+    """Return the exact distances of rows of a vectors file to what they found, themselves left out.
+
+    Args:
+        vectors: where all vectors are.
+        queries: (q, d) float32, the vectors of the rows that asked, of length 1.
+        rows: (q,) which rows these are.
+        found: ids that each query found, of any number.
+        k: how many of these to take, from the first on.
+
+    Returns:
+        (q, k) float32 squared L2 distances; inf where fewer were found.
+    """
+    distances = np.full((len(rows), k), np.inf, np.float32)
+    for line, query, row, ids in zip(distances, queries, rows, found, strict=True):
+        others = ids[ids != row][:k]
+        line[: len(others)] = vectors.distances(query, others)
+    return distances
 
 
 def precision_at_k(relevant: NDArray[np.bool_]) -> float:
@@ -131,11 +163,17 @@ def exact_neighbours(
     """
     best = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
-    for start, chunk in chunks:
-        lengths = np.linalg.norm(chunk, axis=1)
-        cosines = np.where(lengths > 0, queries @ chunk.T / np.where(lengths > 0, lengths, 1), -np.inf)
+    for start, units in _blocks(chunks):
+        cosines = np.where(units.any(axis=1), queries @ units.T, -np.inf)
         best = np.hstack([best, cosines])
-        rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + len(chunk)), cosines.shape)])
-        order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-        best, rows = np.take_along_axis(best, order, 1), np.take_along_axis(rows, order, 1)
-    return rows
+        rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + len(units)), cosines.shape)])
+        nearest = np.argpartition(-best, k - 1, axis=1)[:, :k]
+        best, rows = np.take_along_axis(best, nearest, 1), np.take_along_axis(rows, nearest, 1)
+    return np.take_along_axis(rows, np.argsort(-best, axis=1, kind="stable"), 1)
+
+
+def _blocks(chunks: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield chunks in smaller parts, L2-normalised: what is compared with them takes memory by their rows."""
+    for start, chunk in chunks:
+        for at in range(0, len(chunk), BLOCK):
+            yield start + at, normalise(chunk[at : at + BLOCK])

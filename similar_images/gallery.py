@@ -1,14 +1,17 @@
 """A gallery to search: opened from its index, which leads to vectors, names, photos and encoder."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import islice
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from similar_images.cards import CardError, VectorsCard, check_links, from_card, is_own
 from similar_images.conversion import int8_file, is_whole, remembered
@@ -21,8 +24,12 @@ from similar_images.runtimes import Runtime, format_of, open_runtime_for_queries
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
 
 MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
+LOOKED_AT_ONCE = 16
 
 Query = Source | int | np.integer | NDArray[np.generic]
+Distances = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Nearest = Callable[[int], tuple[Distances, Ids]]
 
 
 class GalleryError(ValueError):
@@ -158,32 +165,48 @@ class Gallery:
             rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances, None is
                 for its card's.
             among: (n,) bool, which rows may be found, see `filters.matching`; None for all. k of these are found.
-            apart: the distance that hits keep from each other: the near-duplicates of a better hit are left out. 0
-                leaves out none.
+            apart: greedy near-duplicate suppression: a hit that is at most this far from a better one is left out. 0
+                leaves out none. The nearest 5,000 are looked at, or k or `rerank` where that is more.
 
         Returns:
-            Hits, nearest first. A query from the gallery finds itself first.
+            Hits, nearest first, and equally near ones by their rows: k, or all there are. Unless distances are
+            approximate, a query from the gallery finds itself first, then its copies.
 
         Raises:
-            GalleryError: no such row, a photo without a vector, a vector of another length, or k below 1.
+            GalleryError: no such row, a photo without a vector, a vector of another length, no query at all, or a
+                number that is out of range.
             ImageReadError: the query photo can't be read.
         """
         nprobe = self.index.nprobe if nprobe is None else nprobe
         rerank = self.index.rerank if rerank is None else rerank
-        if k < 1 or nprobe < 1 or rerank < 0:
-            raise GalleryError(
-                f"k={k}, nprobe={nprobe}, rerank={rerank}: the first two must be 1 or more, the last 0 or more"
-            )
+        _check_numbers(k, nprobe, rerank, apart)
         if among is not None:
             among = self._searchable(among)
         vector = normalise(self.vector(query)[None])[0]
-        asked = k
-        while True:
-            distances, ids = self.index.search(vector, asked, nprobe, self.vectors, rerank, among)
-            kept = kept_apart(self.stored(ids), apart)[:k] if apart else np.arange(len(ids))
-            if len(kept) == k or len(ids) < asked or asked > MOST_LOOKED_AT:
-                return [self._hit(rank, ids[at], distances[at]) for rank, at in enumerate(kept, 1)]
-            asked *= 2
+        nearest = partial(
+            self.index.search,
+            vector,
+            nprobe=nprobe,
+            vectors=self.vectors,
+            rerank=rerank,
+            among=among,
+            own=self.row(query),
+        )
+        distances, ids = self._kept_apart(nearest, k, max(k, rerank), apart) if apart else nearest(k)
+        return [self._hit(rank, *found) for rank, found in enumerate(zip(ids, distances, strict=True), 1)]
+
+    def _kept_apart(self, nearest: Nearest, k: int, few: int, apart: float) -> tuple[Distances, Ids]:
+        """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
+        for looked_at in (few, max(few, MOST_LOOKED_AT)):
+            distances, ids = nearest(looked_at)
+            kept = list(islice(kept_apart(self._blocks(ids), apart), k))
+            if len(kept) == k or len(ids) < looked_at:
+                break
+        return distances[kept], ids[kept]
+
+    def _blocks(self, ids: Ids) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(ids), LOOKED_AT_ONCE):
+            yield self.stored(ids[start : start + LOOKED_AT_ONCE])
 
     def vector(self, query: Query | Sequence[Query]) -> NDArray[np.float32]:
         """Return the feature vector (d,) float32 of a query, for several the mean of their L2-normalised ones.
@@ -204,7 +227,12 @@ class Gallery:
             return self._encode(self.photo_path(row))
         if isinstance(query, np.ndarray):
             return self._encode_pixels(resize(_rgb(query), self.encoder.size, self.encoder.spec.resize))
-        return self._encode(query)  # type: ignore[arg-type]  # what is left is a photo
+        if not isinstance(query, str | os.PathLike | bytes | Image.Image):
+            raise GalleryError(
+                f"{query!r} is no query: give a row number or name of the gallery, the path, address or bytes of a "
+                "photo, a PIL image, pixels, a vector, or several of these"
+            )
+        return self._encode(query)
 
     def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the L2-normalised vectors (r, d) float32 of rows (r,), from the vectors file.
@@ -212,9 +240,21 @@ class Gallery:
         Raises:
             GalleryError: that file is missing.
         """
+        return normalise(self._stored.array[np.asarray(rows, np.int64)])
+
+    @property
+    def _stored(self) -> VectorFile:
         if self.vectors is None:
             raise GalleryError(f"the vectors file {self._vectors_path} is missing, which this needs: put it back")
-        return normalise(self.vectors.array[np.asarray(rows, np.int64)])
+        return self.vectors
+
+    def distances(self, vector: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the exact distances (r,) float32 of a vector (d,) to rows (r,), by the vectors file.
+
+        Raises:
+            GalleryError: that file is missing, or see `search`.
+        """
+        return self._stored.distances(normalise(self._checked(vector)[None])[0], np.asarray(rows, np.int64))
 
     def estimated_distances(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the distances (n,) float32 of a vector (d,) to all photos, as the index estimates them; nan for none.
@@ -233,7 +273,7 @@ class Gallery:
         Raises:
             GalleryError: there is no row of that number.
         """
-        if isinstance(query, int | np.integer):
+        if isinstance(query, int | np.integer) and not isinstance(query, bool):
             if not 0 <= query < len(self.names):
                 raise GalleryError(f"there is no photo {query}: the gallery has 0 to {len(self.names) - 1}")
             return int(query)
@@ -318,12 +358,16 @@ class Gallery:
     def _checked(self, vector: NDArray[np.generic]) -> NDArray[np.float32]:
         if len(vector) != self.index.card.d:
             raise GalleryError(f"the vector has {len(vector)} numbers, those of the gallery {self.index.card.d}")
-        values = vector.astype(np.float32)
+        if vector.dtype.kind not in "iuf":
+            raise GalleryError(f"the vector holds {vector.dtype}, not numbers")
+        with np.errstate(over="ignore"):
+            values = vector.astype(np.float32)
         if not np.isfinite(values).all() or not values.any():
-            raise GalleryError("the vector has no direction: it is all zeros, or has values that are no numbers")
+            raise GalleryError("the vector has no direction: it is all zeros, or has values that are not finite")
         return values
 
     def _searchable(self, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        among = np.asarray(among)
         if among.shape != (len(self.names),) or among.dtype != np.bool_:
             raise GalleryError(f"among must be ({len(self.names)},) bool, not {among.shape} {among.dtype}")
         return among & self._with_vector()
@@ -348,8 +392,16 @@ class Gallery:
         return self._checked(self.runtime.encode(pixels[None])[0])
 
 
+def _check_numbers(k: int, nprobe: int, rerank: int, apart: float) -> None:
+    for name, number, least in (("k", k, 1), ("nprobe", nprobe, 1), ("rerank", rerank, 0)):
+        if not isinstance(number, Integral) or number < least:
+            raise GalleryError(f"{name}={number!r}: it must be a whole number, {least} or more")
+    if not isinstance(apart, Real) or not apart >= 0:
+        raise GalleryError(f"apart={apart!r}: it must be a number, 0 or more")
+
+
 def _rgb(pixels: NDArray[np.generic]) -> Pixels:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
         raise GalleryError(f"pixels must be (h, w, 3) uint8 RGB, not {pixels.shape} {pixels.dtype}; a vector is (d,)")
     return np.asarray(pixels, np.uint8)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class GalleryIndex:
         nprobe: how many inverted lists to look into, unless asked otherwise.
         rerank: how many candidates to re-rank, unless asked otherwise.
         exact: whether its distances are exact without re-ranking.
+        nlist: how many inverted lists it has, 0 for none.
     """
 
     def __init__(self, index: Any, card: IndexCard) -> None:
@@ -43,6 +44,8 @@ class GalleryIndex:
         self.rerank: int = card.rerank
         self.exact = card.index == "Flat"
         self._index = index
+        self._layers = list(layers_of(index))
+        self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
 
     @classmethod
     def open(cls, path: Path) -> "GalleryIndex":
@@ -84,54 +87,44 @@ class GalleryIndex:
             )
         return cls(index, card)
 
-    @property
-    def nlist(self) -> int:
-        """How many inverted lists it has, 0 for none."""
-        import faiss
-
-        inner = innermost(self._index)
-        return inner.nlist if isinstance(inner, faiss.IndexIVF) else 0
-
-    def candidates(self, query: Floats, k: int, nprobe: int, among: Rows | None = None) -> tuple[Floats, Ids]:
+    def candidates(
+        self, query: Floats, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
+    ) -> tuple[Floats, Ids]:
         """Return the nearest vectors by the distances that the index can tell, approximate unless it is exact.
 
         Args:
             query: (d,) float32 of length 1.
             k: how many.
-            nprobe: how many inverted lists to look into; an index without any, or that hides them, ignores it.
+            nprobe: how many inverted lists to look into; an index without any ignores it.
             among: (n,) bool, which vectors may be found; None for all.
+            least: more lists are looked into until this many are found; None for k.
 
         Returns:
-            Distances (found,) and ids (found,), nearest first; fewer than k where there are no more.
+            Distances (found,) and ids (found,), nearest first and equally near ones by their ids; fewer than `least`
+            where there are no more, or where a graph doesn't lead to more.
         """
-        import faiss
+        least = min(k if least is None else least, self._count(among))
+        while True:
+            distances, ids = self._found(query, min(k, self.card.n), nprobe, among)
+            if len(ids) >= least or nprobe >= self.nlist:
+                return distances, ids
+            nprobe = min(2 * nprobe, self.nlist)
 
-        selector = {} if among is None else {"sel": faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))}
-        params = None
-        if self.nlist:
-            params = faiss.SearchParametersIVF(nprobe=min(nprobe, self.nlist), **selector)
-        elif selector:
-            params = faiss.SearchParameters(**selector)
-        if params and isinstance(self._index, faiss.IndexPreTransform):
-            params = faiss.SearchParametersPreTransform(index_params=params)
+    def _count(self, among: Rows | None) -> int:
+        return self.card.n if among is None else min(self.card.n, int(np.count_nonzero(among)))
+
+    def _found(self, query: Floats, k: int, nprobe: int, among: Rows | None) -> tuple[Floats, Ids]:
         try:
             with _one_thread():
-                distances, ids = self._index.search(query[None], min(k, self.card.n), params=params)
+                distances, ids = self._index.search(query[None], k, params=_parameters(self._layers, k, nprobe, among))
         except RuntimeError:
             if among is None:
                 raise
-            return self._selected_from_all(query, k, among)  # an index that can't select, PQ say
-        there = ids[0] >= 0
-        if among is not None and there.sum() < min(k, np.count_nonzero(among)):  # they are far from the query
-            if nprobe < self.nlist:
-                return self.candidates(query, k, self.nlist, among)
-            return self._selected_from_all(query, k, among)
-        return distances[0][there], ids[0][there]
-
-    def _selected_from_all(self, query: Floats, k: int, among: Rows) -> tuple[Floats, Ids]:
-        distances, ids = self.candidates(query, self.card.n, self.nlist)
-        wanted = among[ids]
-        return distances[wanted][:k], ids[wanted][:k]
+            distances, ids = self._found(query, self.card.n, self.nlist, None)  # of an index that can't select, PQ say
+            return distances[among[ids]][:k], ids[among[ids]][:k]
+        order = np.lexsort((ids[0], distances[0]))
+        order = order[ids[0][order] >= 0]
+        return distances[0][order], ids[0][order]
 
     def search(
         self,
@@ -141,34 +134,81 @@ class GalleryIndex:
         vectors: VectorFile | None,
         rerank: int,
         among: Rows | None = None,
+        own: int | None = None,
     ) -> tuple[Floats, Ids]:
         """Return the nearest vectors, the best candidates re-ranked by their exact distances.
 
         Args:
             query: (d,) float32 of length 1.
             k: how many.
-            nprobe: see `candidates`.
+            nprobe: how many inverted lists to look into; more where these hold fewer than k.
             vectors: where the exact vectors are; None for no re-ranking.
             rerank: how many candidates to re-rank, 0 for none.
             among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
+            own: the id of the vector that the query is, which is found before its copies; None for another query.
 
         Returns:
-            Squared L2 distances (found,), smallest first, and ids (found,).
+            Squared L2 distances (found,), smallest first, and ids (found,); equally near ones by their ids.
         """
-        if self.exact or vectors is None or not rerank:
-            return self.candidates(query, k, nprobe, among)
-        if among is not None and np.count_nonzero(among) <= max(k, FEW):
-            ids = np.flatnonzero(among)
+        if vectors is None or self.exact or not rerank:
+            distances, ids = self.candidates(query, k, nprobe, among)
         else:
-            ids = np.sort(self.candidates(query, max(k, rerank), nprobe, among)[1])  # in the order of the file
-        distances = vectors.distances(query, ids)
-        nearest = np.argsort(distances, kind="stable")[:k]
-        return distances[nearest], ids[nearest]
+            ids = self._to_compare(query, k, nprobe, len(vectors.array), rerank, among)
+            distances = vectors.distances(query, ids)
+        compares = vectors is not None and (self.exact or rerank > 0)
+        if compares and own is not None and own not in ids and (among is None or among[own]):  # it has many copies
+            ids, distances = np.append(ids, own), np.append(distances, np.float32(0))
+        order = np.lexsort((ids, ids != own, distances))[:k]
+        order = order[np.isfinite(distances[order])]
+        return distances[order], ids[order]
+
+    def _to_compare(self, query: Floats, k: int, nprobe: int, n: int, rerank: int, among: Rows | None) -> Ids:
+        """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
+        count = self._count(among)
+        if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
+            _, ids = self.candidates(query, max(k, rerank), nprobe, among, least=k)
+            if len(ids) >= k:  # a graph may not lead to as many
+                return np.sort(ids)
+        return np.arange(n) if among is None else np.flatnonzero(among)
+
+
+def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:
+    """Return what tells an index and those inside it how many lists to look into and which vectors may be found."""
+    import faiss
+
+    index, *inside = layers
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_parameters(inside, k, nprobe, among))
+    if isinstance(index, faiss.IndexRefine):
+        inner = _parameters(inside, k, nprobe, among)
+        return faiss.IndexRefineSearchParameters(base_index_params=inner, k_factor=index.k_factor)
+    if isinstance(index, faiss.IndexIDMap):
+        if among is not None and isinstance(inside[0], faiss.IndexPreTransform | faiss.IndexRefine):
+            among = among[faiss.vector_to_array(index.id_map)]  # it translates what it gets itself, not what is inside
+        return _parameters(inside, k, nprobe, among)
+    selector = {} if among is None else {"sel": faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))}
+    if isinstance(index, faiss.IndexIVF):
+        nprobe = min(nprobe, index.nlist)
+        nearest_lists = _parameters(list(layers_of(index.quantizer)), nprobe, nprobe, None)
+        return faiss.SearchParametersIVF(nprobe=nprobe, quantizer_params=nearest_lists, **selector)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(efSearch=max(k, index.hnsw.efSearch), **selector)
+    return faiss.SearchParameters(**selector) if selector else None
+
+
+def layers_of(index: Any) -> Iterator[Any]:
+    """Yield an index and those inside it, outermost first."""
+    import faiss
+
+    while index is not None:
+        index = faiss.downcast_index(index)
+        yield index
+        index = getattr(index, "index", None) or getattr(index, "base_index", None) or getattr(index, "storage", None)
 
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Let Faiss use one thread: to wake others for a single query takes longer than they save."""
+    """Let Faiss use no other threads than this one: to wake them for a single query takes longer than they save."""
     import faiss
 
     threads = faiss.omp_get_max_threads()
@@ -180,12 +220,5 @@ def _one_thread() -> Iterator[None]:
 
 
 def nprobe_for(nlist: int) -> int:
-    """Return how many of nlist inverted lists to look into: 32 of 100, and a smaller part of more."""
+    """Return how many of nlist inverted lists to look into: 32 of 100, and a smaller fraction of more."""
     return max(1, min(nlist, round(3.2 * math.sqrt(nlist))))
-
-
-def innermost(index: Any) -> Any:
-    """Return the index behind a transformation of the vectors, or the index itself."""
-    import faiss
-
-    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexPreTransform) else index

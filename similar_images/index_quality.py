@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.evaluation import exact_neighbours, recall_at_k
+from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.gallery import Gallery, GalleryError
 
 KS = (1, 10, 100)
@@ -49,7 +49,8 @@ def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[Operatin
         raise GalleryError("an index is compared with exact search in the vectors file, which is missing: put it back")
     queries = gallery.stored(rows)
     most = min(max(KS), len(gallery) - 1)
-    exact = _without_self(exact_neighbours(queries, gallery.vectors.chunks(), most + 1), rows, most)
+    nearest = list(exact_neighbours(queries, gallery.vectors.chunks(), most + 1))
+    exact = distances_to_others(gallery.vectors, queries, rows, nearest, most)
     settings = _settings(gallery)
     _measure(gallery, rows[:20], queries[:20], exact[:20], *settings[-1])  # so that the first is not the only cold one
     return [_measure(gallery, rows, queries, exact, *setting) for setting in settings]
@@ -77,29 +78,20 @@ def _measure(
     gallery: Gallery,
     rows: NDArray[np.int64],
     queries: NDArray[np.float32],
-    exact: NDArray[np.int64],
+    exact: NDArray[np.float32],
     nprobe: int,
     rerank: int,
 ) -> OperatingPoint:
+    """Measure one setting; exact is (q, most) float32, the distances of queries to their nearest other photos."""
+    assert gallery.vectors is not None
     index, most = gallery.index, exact.shape[1]
-    found = np.full((len(rows), most + 1), -1, np.int64)
-    milliseconds = []
-    for number, query in enumerate(queries):
+    ids, milliseconds = [], []
+    for query in queries:
         began = time.perf_counter()
-        _, ids = index.search(query, most + 1, max(nprobe, 1), gallery.vectors, rerank)
+        ids.append(index.search(query, most + 1, max(nprobe, 1), gallery.vectors, rerank)[1])
         milliseconds.append((time.perf_counter() - began) * 1000)
-        found[number, : len(ids)] = ids
-    found = _without_self(found, rows, most)
+    found = distances_to_others(gallery.vectors, queries, rows, ids, most)
     recall = {k: recall_at_k(exact[:, :k], found[:, :k]) for k in KS if k <= most}
     p50, p99 = np.percentile(milliseconds, [50, 99])
     current = index.exact or (nprobe, rerank) == (min(index.nprobe, index.nlist), index.rerank)
     return OperatingPoint(nprobe, rerank, recall, float(p50), float(p99), current)
-
-
-def _without_self(ids: NDArray[np.int64], rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return ids (q, most) without each query's own row."""
-    kept = np.full((len(ids), most), -1, np.int64)
-    for number, (found, row) in enumerate(zip(ids, rows, strict=True)):
-        others = found[found != row][:most]
-        kept[number, : len(others)] = others
-    return kept

@@ -42,7 +42,7 @@ def robustness(
         For each of `CHANGES` (read,) float64 of 0 and 1.
 
     Raises:
-        GalleryError, EncoderError: see `Gallery.encoder`.
+        GalleryError, EncoderError: see `Gallery.encoder`; or the vectors file is missing.
     """
     firsts = []
     for done, row in enumerate(rows, 1):
@@ -51,9 +51,15 @@ def robustness(
         except ImageReadError:
             continue
         vectors = gallery.runtime.encode(np.stack([gallery.encoder.pixels(image) for image in changed]))
-        firsts.append([float(gallery.search(vector, 1)[0].image_id == row) for vector in vectors])
+        firsts.append([float(_comes_first(gallery, int(row), vector)) for vector in vectors])
         progress(done)
     return dict(zip(CHANGES, np.array(firsts).reshape(-1, len(CHANGES)).T, strict=True))
+
+
+def _comes_first(gallery: Gallery, row: int, vector: NDArray[np.float32]) -> bool:
+    """Tell whether a photo is the nearest to a vector, alone or with copies of it."""
+    first, own = gallery.distances(vector, [gallery.search(vector, 1)[0].image_id, row])
+    return bool(own <= first)
 
 
 def _changed(gallery: Gallery, row: int) -> Iterator[Image.Image]:

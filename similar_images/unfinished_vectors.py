@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import card_path, digest, names_path, part_of
+from similar_images._files import card_path, digest, names_path, part_of, readable_size
 from similar_images.cards import CardError, Failure, UnfinishedCard, VectorsCard, commit, read_card, write_card
 from similar_images.file_list import write_file_list
 from similar_images.vectors import VectorsError
@@ -87,8 +87,8 @@ class UnfinishedVectors:
             self.discard()
             n, d = self.shape
             raise VectorsError(
-                f"{n:,} vectors of dimension {d} need {_size(self._bytes)} in {self.path.parent}, which has no room "
-                f"for them ({error.strerror}): free some, or choose another --output_filename"
+                f"{n:,} vectors of dimension {d} need {readable_size(self._bytes)} in {self.path.parent}, which has no "
+                f"room for them ({error.strerror}): free some, or choose another --output_filename"
             ) from error
 
     def write(self, row: int, vectors: NDArray[np.float32]) -> None:
@@ -121,10 +121,6 @@ class UnfinishedVectors:
         self._file.close()
         self._part.unlink(missing_ok=True)
         card_path(self._part).unlink(missing_ok=True)
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB" if count > 1e6 else f"{count / 1e3:,.1f} kB"
 
 
 def _differs(path: Path, left: dict[str, Any], now: dict[str, Any]) -> str:

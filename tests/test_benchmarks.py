@@ -32,11 +32,11 @@ def test_simulated_vectors_are_seeded_and_keep_the_spectrum_of_the_real_ones() -
     assert np.corrcoef(wanted, got)[0, 1] > 0.95
 
 
-@pytest.mark.parametrize(("contender", "factory"), [("our_index", {}), ("plain_index", {"factory": "IVF100,PQ16"})])
-def test_index_contenders_measure_themselves(tmp_path: Path, contender: str, factory: dict) -> None:
+@pytest.mark.parametrize(("contender", "kind"), [("our_index", {}), ("plain_index", {"kind": "IVF100,PQ16"})])
+def test_index_contenders_measure_themselves(tmp_path: Path, contender: str, kind: dict) -> None:
     write_simulated(real(), 4_000, tmp_path / "v.npy")
     write_simulated(real(), 50, tmp_path / "q.npy", seed=1)
-    arguments = {"vectors": str(tmp_path / "v.npy"), "queries": str(tmp_path / "q.npy"), **factory}
+    arguments = {"vectors": str(tmp_path / "v.npy"), "queries": str(tmp_path / "q.npy"), **kind}
     command = [sys.executable, ROOT / "benchmarks" / "contenders.py", contender, json.dumps(arguments)]
     figures = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert figures.keys() == {"build s", "peak MB", "MB", "recall@10", "ms"}

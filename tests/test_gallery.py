@@ -1,8 +1,10 @@
 import shutil
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_vectors
 from http_server import serve
 from PIL import Image
 
@@ -11,7 +13,7 @@ from similar_images.cards import Failure
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
 from similar_images.filters import matching
-from similar_images.gallery import Gallery, GalleryError, default_index
+from similar_images.gallery import Gallery, GalleryError, Hit, default_index
 from similar_images.images import ImageReadError, read_image
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.runtimes import Runtime
@@ -24,6 +26,17 @@ def moved(index_file: Path, tmp_path: Path) -> Path:
     """A copy of the gallery's files that a test may spoil; the index's path."""
     shutil.copytree(index_file.parent, tmp_path / "copy")
     return tmp_path / "copy" / index_file.name
+
+
+def gallery_of(rows: np.ndarray, folder: Path, factory: str | None = None) -> Gallery:
+    """Return an opened gallery with these vectors, and with codes that are quickly trained."""
+    vectors = write_vectors(folder / "v.saved_predictions.npy", rows.astype(np.float32))
+    build_index(open_vectors(vectors), folder / "v.faiss.index", IndexSettings(nbits=4, factory=factory))
+    return Gallery.open(folder / "v.faiss.index")
+
+
+def found(hits: list[Hit]) -> list[int]:
+    return [hit.image_id for hit in hits]
 
 
 def test_search_by_row_name_path_and_vector_agree_without_an_encoder(gallery: Gallery, photos: Path) -> None:
@@ -59,6 +72,98 @@ def test_hits_say_what_they_are(gallery: Gallery, photos: Path) -> None:
         assert hit.distance == pytest.approx(((unit[0] - unit[hit.image_id]) ** 2).sum(), abs=1e-5)
 
 
+def test_copies_are_found_in_their_order_after_the_query_itself(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((40, 8))
+    rows[10:30] = rows[5]
+    opened = gallery_of(rows, tmp_path, "Flat")
+    for k in (1, 3, 21):
+        assert found(opened.search(17, k)) == [17, 5, *(row for row in range(10, 30) if row != 17)][:k]
+        assert found(opened.search("17.jpg", k)) == found(opened.search(17, k))
+        assert found(opened.search(rows[17].astype(np.float32), k)) == [5, *range(10, 30)][:k]
+    assert [hit.distance for hit in opened.search(17, 21)] == [0] * 21
+    distances = opened.vectors.distances(opened.stored([0])[0], np.arange(40))
+    assert found(opened.search(0, 40)) == np.lexsort((np.arange(40), distances)).tolist()
+
+
+def test_copies_among_codes_are_found_after_the_query_itself(tmp_path: Path) -> None:
+    rows = np.repeat(np.random.default_rng(0).standard_normal((2, 16)), [1300, 1], axis=0)
+    opened = gallery_of(rows, tmp_path)
+    assert not opened.index.exact
+    for row in (0, 700, 1299):
+        hits = opened.search(row, 3)
+        assert found(hits)[0] == row and [hit.distance for hit in hits] == [0, 0, 0]
+        assert found(opened.search(row, 1)) == [row]
+    assert found(opened.search(700, 5, nprobe=100, rerank=1301)) == [700, 0, 1, 2, 3]
+    among = np.arange(1301) != 700
+    assert 700 not in found(opened.search(700, 1300, among=among))
+
+
+def test_search_finds_k_although_they_are_in_lists_far_away(tmp_path: Path) -> None:
+    rows = np.repeat(np.random.default_rng(0).standard_normal((2, 16)), [1300, 1], axis=0)
+    opened = gallery_of(rows, tmp_path)
+    assert opened.index.nlist == 33 and opened.index.nprobe == 18
+    for k in (5, 1300, 1301, 5000):
+        for query in (0, 1300):
+            for options in ({}, {"rerank": 0}, {"nprobe": 1}):
+                hits = opened.search(query, k, **options)
+                assert len(set(found(hits))) == len(hits) == min(k, 1301)
+
+
+def test_search_apart_finds_what_lies_behind_many_near_duplicates(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    near = random.standard_normal(64) + 1e-3 * random.standard_normal((1300, 64))
+    rows = np.concatenate([near, random.standard_normal((20, 64))])
+    opened = gallery_of(rows, tmp_path)
+    exact = opened.vectors.distances(opened.stored([0])[0], np.arange(1320))
+    hits = opened.search(0, 10, apart=0.05)
+    assert found(hits)[0] == 0 and len(hits) == 10
+    assert set(found(hits)[1:]) <= set(range(1300, 1320))
+    assert found(opened.search(0, 10, nprobe=100, rerank=1320, apart=0.05)) == [
+        0,
+        *sorted(range(1300, 1320), key=lambda row: exact[row])[:9],
+    ]
+    assert len(opened.search(0, 100, apart=0.05)) == 21
+
+
+def test_search_apart_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    rows = random.standard_normal(256) + 1e-3 * random.standard_normal((9600, 256))
+    opened = gallery_of(rows, tmp_path, "SQ8")
+    looked_at: list[int] = []
+    stored = opened.stored
+    opened.stored = lambda ids: looked_at.append(len(ids)) or stored(ids)
+    tracemalloc.start()
+    assert found(opened.search(0, 10, apart=0.1)) == [0]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(looked_at) <= 250 + 5000 and max(looked_at) <= 64 and peak < 5_000_000
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30])
+@pytest.mark.parametrize("factory", ["Flat", None])
+def test_search_does_not_depend_on_the_scale_of_vectors(tmp_path: Path, factory: str | None, scale: float) -> None:
+    rows = np.random.default_rng(0).standard_normal((300, 32)).astype(np.float32)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    exact = ((unit - unit[3]) ** 2).sum(axis=1)
+    opened = gallery_of(rows * np.float32(scale), tmp_path, factory)
+    for query in (3, rows[3], rows[3] * np.float32(scale), rows[3].astype(np.float64) * 1e-30):
+        hits = opened.search(query, 10, nprobe=100, rerank=300)
+        assert found(hits) == np.argsort(exact)[:10].tolist()
+        np.testing.assert_allclose([hit.distance for hit in hits], np.sort(exact)[:10], atol=1e-5)
+
+
+def test_search_among_finds_no_rows_of_zeros_of_vectors_without_card(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    rows[[3, 17]] = 0
+    np.save(tmp_path / "v.npy", rows)
+    (tmp_path / "v.npy.txt").write_text("".join(f"{row}.jpg\n" for row in range(30)))
+    build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings())
+    opened = Gallery.open(tmp_path / "v.faiss.index")
+    for k in (10, 30):
+        assert not {3, 17} & set(found(opened.search(0, k, among=np.ones(30, np.bool_))))
+        assert not {3, 17} & set(found(opened.search(0, k)))
+
+
 def test_search_gives_no_more_than_there_is(gallery: Gallery) -> None:
     assert len(gallery.search(0, k=1000)) == len(gallery) == 75
 
@@ -72,6 +177,21 @@ def test_search_gives_no_more_than_there_is(gallery: Gallery) -> None:
         (np.zeros(1280), "no direction"),
         (np.full(1280, np.nan), "no direction"),
         (np.zeros((4, 4)), "pixels must be"),
+        (np.zeros((0, 0, 3), np.uint8), "pixels must be"),
+        (np.zeros((0, 5, 3), np.uint8), "pixels must be"),
+        (np.full(1280, 1e39), "no direction"),
+        (np.array(["a"] * 1280), "not numbers"),
+        (np.ones(1280, np.bool_), "not numbers"),
+        (np.ones(1280, np.complex64), "not numbers"),
+        (True, "True is no query"),
+        (np.True_, "is no query"),
+        (2.0, "2.0 is no query"),
+        (None, "None is no query"),
+        ({1, 2}, "is no query"),
+        (bytearray(b"photo"), "is no query"),
+        ([1, None], "None is no query"),
+        ([1.5], "1.5 is no query"),
+        ([], "at least one"),
     ],
 )
 def test_search_for_what_cannot_be_says_so(gallery: Gallery, query: object, reason: str) -> None:
@@ -80,8 +200,14 @@ def test_search_for_what_cannot_be_says_so(gallery: Gallery, query: object, reas
 
 
 def test_search_with_bad_numbers_or_photos_says_so(gallery: Gallery, tmp_path: Path) -> None:
-    with pytest.raises(GalleryError, match="k=0"):
+    with pytest.raises(GalleryError, match="k=0: it must be a whole number, 1 or more"):
         gallery.search(0, k=0)
+    for numbers in ({"k": 2.5}, {"k": "3"}, {"nprobe": 0}, {"nprobe": 1.5}, {"rerank": -1}, {"rerank": "all"}):
+        with pytest.raises(GalleryError, match="it must be a whole number"):
+            gallery.search(0, **numbers)
+    for apart in (-1, np.nan, "near", None):
+        with pytest.raises(GalleryError, match=r"apart=.*: it must be a number, 0 or more"):
+            gallery.search(0, apart=apart)
     with pytest.raises(ImageReadError, match="no such file"):
         gallery.search(tmp_path / "missing.jpg")
 
@@ -178,7 +304,7 @@ def test_search_among_never_finds_photos_without_a_vector(moved: Path) -> None:
 
 
 def test_search_among_what_is_no_mask_of_the_rows_is_refused(gallery: Gallery) -> None:
-    for among in (np.ones(7, np.bool_), np.arange(75)):
+    for among in (np.ones(7, np.bool_), np.arange(75), [True] * 74, list(range(75)), "all"):
         with pytest.raises(GalleryError, match=r"among must be \(75,\) bool"):
             gallery.search(0, among=among)
 

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "download": {"photo_errors"},
     "images": {"colours", "download", "photo_errors", "photo_files"},
     "pca": set(),
-    "evaluation": set(),
+    "evaluation": {"vectors"},
     "samples": set(),
     "locks": set(),
     "weights": {"locks"},

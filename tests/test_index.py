@@ -1,5 +1,7 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from conftest import write_vectors
@@ -37,6 +39,60 @@ def test_search_among_finds_k_of_these_and_no_others(factory: str, vectors: Vect
         _, estimated = index.search(query, 20, 1, None, 0, among)
         assert among[estimated].all()
         assert len(set(estimated)) == 20 or factory == "HNSW16", "a graph may not lead to all of few"
+
+
+FACTORIES = [
+    "Flat", "IVF16,Flat", "PQ8x4", "PCA32,IVF16,PQ8x4", "IVF16,PQ8x4,RFlat", "PCA32,IVF16,SQ8,Refine(SQfp16)",
+    "PCA32,SQ8", "HNSW16", "PCA32,HNSW16", "IVF16,PQ8x4fs", "PQ8x4fs", "LSH", "IVF128_HNSW4,SQ8",
+    "IVF64(IVF8,Flat),Flat",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_search_finds_k_or_all_there_are_with_any_index(factory: str, tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((600, 64), np.float32)
+    rows[::7] = 0
+    some = open_vectors(write_vectors(tmp_path / "v.npy", rows))
+    build_index(some, tmp_path / "i.faiss.index", IndexSettings(factory=factory))
+    index = GalleryIndex.open(tmp_path / "i.faiss.index")
+    readable = rows.any(axis=1)
+    query = normalise(rows[1:2])[0]
+    for among in (None, readable & (np.arange(600) % 3 == 0), np.zeros(600, np.bool_)):
+        allowed = readable if among is None else among
+        for k in (5, 300, 600):
+            for vectors, rerank in ((some, 50), (None, 0)):
+                _, found = index.search(query, k, 1, vectors, rerank, among)
+                assert len(set(found)) == len(found) and allowed[found].all()
+                enough = len(found) == min(k, allowed.sum())
+                assert enough or ("HNSW" in factory and vectors is None), "a graph may not lead to all"
+        exact = np.flatnonzero(allowed)[np.argsort(some.distances(query, np.flatnonzero(allowed)), kind="stable")]
+        assert index.search(query, 20, 128, some, 600, among)[1].tolist() == exact[:20].tolist()
+
+
+def test_search_finds_copies_that_a_graph_does_not_lead_to(tmp_path: Path) -> None:
+    rows = np.repeat(np.random.default_rng(0).standard_normal((2, 16), np.float32), [300, 1], axis=0)
+    some = open_vectors(write_vectors(tmp_path / "v.npy", rows))
+    build_index(some, tmp_path / "i.faiss.index", IndexSettings(factory="HNSW16"))
+    index = GalleryIndex.open(tmp_path / "i.faiss.index")
+    assert len(index.candidates(normalise(rows[:1])[0], 301, 1)[1]) < 301
+    assert sorted(index.search(normalise(rows[:1])[0], 301, 1, some, 250)[1]) == list(range(301))
+
+
+def test_search_in_16_threads_finds_the_same_and_leaves_faiss_its_threads(vectors: VectorFile, tmp_path: Path) -> None:
+    build_index(vectors, tmp_path / "i.faiss.index", IndexSettings(factory="IVF16,SQ8"))
+    index = GalleryIndex.open(tmp_path / "i.faiss.index")
+    queries = normalise(vectors.array[1:7])
+
+    def search(number: int) -> list[int]:
+        return index.search(queries[number % 6], 20, 4, vectors, 100)[1].tolist()
+
+    alone = [search(number) for number in range(6)]
+    before = faiss.omp_get_max_threads()
+    with ThreadPoolExecutor(16) as threads:
+        found = list(threads.map(search, range(480)))
+        assert set(threads.map(lambda _: faiss.omp_get_max_threads(), range(64))) == {before}
+    assert found == [alone[number % 6] for number in range(480)]
+    assert faiss.omp_get_max_threads() == before
 
 
 def test_search_never_pads(gallery: Gallery) -> None:

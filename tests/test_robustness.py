@@ -1,10 +1,13 @@
 from pathlib import Path
 
 import numpy as np
+from conftest import write_vectors
 from PIL import Image
 
 from similar_images.gallery import Gallery
-from similar_images.robustness import CHANGES, robustness
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.robustness import CHANGES, _comes_first, robustness
+from similar_images.vectors import open_vectors
 
 
 def test_changes_are_what_they_are_called() -> None:
@@ -26,6 +29,16 @@ def test_robustness_tells_for_each_photo_whether_it_comes_first(gallery: Gallery
     with Image.open(half) as image:
         hit = gallery.search(image.convert("RGB").resize((image.width // 2, image.height // 2)), 1)[0]
     assert firsts["half the size"][1] == float(hit.image_id == 30)
+
+
+def test_photo_comes_first_together_with_its_copies(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    rows[7] = rows[3]
+    vectors = write_vectors(tmp_path / "v.npy", rows)
+    build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings())
+    opened = Gallery.open(tmp_path / "v.faiss.index")
+    changed = rows[7] + 0.01 * rows[12]
+    assert [_comes_first(opened, row, changed) for row in (3, 7, 12)] == [True, True, False]
 
 
 def test_photos_that_are_missing_are_left_out(gallery: Gallery, tmp_path: Path) -> None:

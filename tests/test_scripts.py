@@ -73,10 +73,12 @@ MISTAKES = [
     ([BUILD, "-i", "missing.npy"], 1, "no vectors file missing.npy: extract_image_vectors.py makes it"),
     ([BUILD, "-i", "wrong"], 1, "not a vectors file"),
     ([BUILD, "-i", "some.saved_predictions.npy"], 1, "some.faiss.index exists"),
-    ([BUILD, "-i", "some.saved_predictions.npy", "-d", "4096", "--overwrite"], 1, "vectors of 16 numbers, not 4096"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "-d", "4096", "--overwrite"], 1, "vectors of dimension 16, not 4096"),
     ([BUILD, "-i", "some.saved_predictions.npy", "--nlist", "0", "--overwrite"], 2, "0 is not in the range"),
     ([BUILD, "-i", "some.saved_predictions.npy", "--pca", "x", "--overwrite"], 2, "'x' is not a valid"),
-    ([BUILD, "-i", "some.saved_predictions.npy", "--factory", "IVF99,Flat", "--overwrite"], 1, "can't train IVF99"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "--factory", "IVF99,Flat", "--overwrite"], 1, "can't build IVF99"),
+    ([BUILD, "-i", "some.saved_predictions.npy", "-o", "missing/i"], 1, "missing is no folder that you may write to"),
+    ([BUILD, "-i", "nan.npy"], 1, "nan.npy holds values that are not finite: extract the vectors again"),
     (["run_demo.py", "--images", "missing", "--no-open"], 2, "there is no folder missing"),
     (["run_demo.py", "--images", "photos", "--encoder", "vgg17", "--no-open"], 1, "there is no encoder 'vgg17'"),
 ]
@@ -87,6 +89,7 @@ def test_mistake_gets_a_sentence_and_changes_nothing(work: Path, command: list[s
     (work / "empty").mkdir()
     (work / "wrong").write_text("car/99.jpg\n")
     (work / "mixed").write_text("car/00.jpg\nmissing.jpg\n")
+    np.save(work / "nan.npy", np.full((1_024, 4), np.nan, np.float32))
     before = {path: path.read_bytes() for path in work.rglob("*") if path.is_file()}
     done = invoke(*command)
     assert done.exit_code == code, done.stderr
@@ -103,7 +106,7 @@ def test_extract_then_build_from_a_folder(work: Path) -> None:
     assert (work / "photos.saved_predictions.npy.txt").read_text().splitlines()[0] == "car/00.jpg"
     done = run(BUILD, "-i", "photos.saved_predictions.npy", cwd=work)
     assert done.returncode == 0 and done.stderr == ""
-    assert "IVF100,PQ16x8 is too much for 6 vectors of 1280 numbers: Flat it is." in done.stdout
+    assert "IVF100,PQ16x8 does not fit 6 vectors of dimension 1280: Flat does." in done.stdout
     assert "photos.faiss.index: Flat, 6 vectors" in done.stdout and "recall@5 1.000" in done.stdout
 
 

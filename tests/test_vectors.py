@@ -60,6 +60,35 @@ def test_distances_are_squared_l2_of_unit_vectors(tmp_path: Path) -> None:
     assert np.allclose(vectors.distances(unit[1], np.array([2, 0])), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e30, 1e-30, 1e37, 1e-44])
+def test_normalise_and_distances_do_not_depend_on_the_scale(tmp_path: Path, scale: float) -> None:
+    values = np.round(np.random.default_rng(0).standard_normal((40, 64)) * 8)
+    rows = (values * scale).astype(np.float32)
+    scaled = rows.astype(np.float64) / np.abs(rows).max()  # what float32 keeps of them
+    unit = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
+    np.testing.assert_allclose(normalise(rows), unit, atol=1e-6)
+    np.save(tmp_path / "v.npy", rows)
+    found = open_vectors(tmp_path / "v.npy").distances(normalise(rows[:1])[0], np.arange(40))
+    np.testing.assert_allclose(found, ((unit - unit[0]) ** 2).sum(axis=1), atol=1e-6)
+    assert found[0] == 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 3, 37, 4096])
+def test_distances_are_0_to_the_row_itself_and_alike_to_alike_rows(tmp_path: Path, d: int, dtype: type) -> None:
+    rows = np.random.default_rng(0).standard_normal((2, d)).astype(dtype)
+    np.save(tmp_path / "v.npy", np.repeat(rows, 101, axis=0))
+    vectors = open_vectors(tmp_path / "v.npy")
+    found = vectors.distances(normalise(rows[:1])[0], np.arange(202))
+    assert (found[:101] == 0).all() and len(set(found[101:])) == 1
+
+
+def test_distances_to_zeros_are_infinite(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.array([[1, 0], [0, 0], [0, 2]], np.float32))
+    found = open_vectors(tmp_path / "v.npy").distances(np.array([1, 0], np.float32), np.arange(3))
+    assert found.tolist() == [0, np.inf, 2]
+
+
 def test_normalise_leaves_zeros_and_the_callers_array_alone() -> None:
     rows = np.array([[3, 4], [0, 0]], np.float32)
     assert np.allclose(normalise(rows), [[0.6, 0.8], [0, 0]])

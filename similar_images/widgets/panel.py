@@ -225,8 +225,8 @@ class SearchPanel(ipw.VBox):
         everything = {"nprobe": self._settings.nlist or 1, "rerank": len(self.gallery.names)}
         exact = self.gallery.search(vector, among=among, **(asked | everything))
         exact_ms = (time.perf_counter() - began) * 1000
-        ids = [np.array([[hit.image_id for hit in hits]]) for hits in (exact, found)]
-        agreeing = round(recall_at_k(*ids) * len(exact))
+        distances = [self.gallery.distances(vector, [hit.image_id for hit in hits])[None] for hits in (exact, found)]
+        agreeing = round(recall_at_k(*distances) * len(exact))
         self._settings.agreement = (
             f"{agreeing} of the {len(exact)} nearest were found; the exact search took {exact_ms:.0f} ms"
         )
