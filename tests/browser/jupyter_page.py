@@ -142,8 +142,11 @@ def open_panel(page: Page, server: str, application: str) -> None:
 
 
 def open_notebook(page: Page, server: str, application: str, name: str = NOTEBOOK) -> None:
-    """Open a notebook and wait for its kernel: until then it loses cells that are run."""
-    page.goto(f"{server}/{application}/{quote(name)}?token=token")
+    """Open a notebook, in JupyterLab without those that were open before.
+
+    Its kernel is waited for: until it is there, cells that are run get lost.
+    """
+    page.goto(f"{server}/{application}/{quote(name)}?token=token&reset")
     page.wait_for_function(CONNECTED, arg=name)
 
 

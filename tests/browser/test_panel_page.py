@@ -664,6 +664,12 @@ def test_panel_fits_a_narrow_window(page: Page) -> None:
         assert box is not None and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
 
 
+@pytest.fixture
+def fresh(folder: Path, tmp_path: Path) -> Path:
+    """A notebook of a test's own, beside the one that others open."""
+    return Path(shutil.copy(original_notebook(folder), folder / f"{tmp_path.name}.ipynb"))
+
+
 def is_in_view(page: Page, part: Locator) -> bool:
     """Return whether all of something is between Jupyter's own bars and the end of the window."""
     box, window = part.bounding_box(), page.viewport_size
@@ -672,9 +678,13 @@ def is_in_view(page: Page, part: Locator) -> bool:
 
 
 @pytest.mark.parametrize("application", ["notebooks", "lab/tree"])
-def test_run_all_cells_ends_with_the_panel_in_view(browser: Browser, notebooks: str, application: str) -> None:
+def test_run_all_cells_ends_with_the_panel_in_view(
+    browser: Browser, notebooks: str, fresh: Path, application: str
+) -> None:
     page = browser.new_page(viewport={"width": 1280, "height": 720})
-    open_panel(page, notebooks, application)
+    open_notebook(page, notebooks, application, fresh.name)
+    run_all_cells(page)
+    page.locator(".similar-images .si-zone").wait_for()
     expect(page.get_by_text(re.compile(r"1 +0\.000"))).to_be_attached()  # of the last cell
     assert is_in_view(page, page.locator(".similar-images"))
     page.close()
@@ -682,12 +692,11 @@ def test_run_all_cells_ends_with_the_panel_in_view(browser: Browser, notebooks: 
 
 @pytest.mark.parametrize("application", ["notebooks", "lab/tree"])
 def test_run_all_cells_without_a_gallery_shows_what_to_do(
-    browser: Browser, notebooks: str, folder: Path, application: str
+    browser: Browser, notebooks: str, fresh: Path, application: str
 ) -> None:
-    missing = (folder / NOTEBOOK).read_text().replace("default_index()", "'missing.faiss.index'", 1)
-    (folder / "missing.ipynb").write_text(missing)
+    fresh.write_text(fresh.read_text().replace("default_index()", "'missing.faiss.index'", 1))
     page = browser.new_page(viewport={"width": 1280, "height": 720})
-    open_notebook(page, notebooks, application, "missing.ipynb")
+    open_notebook(page, notebooks, application, fresh.name)
     run_all_cells(page)
     sentence = page.get_by_text("there is no index missing.faiss.index: build_search_db.py")
     expect(sentence).to_be_visible()
@@ -695,10 +704,9 @@ def test_run_all_cells_without_a_gallery_shows_what_to_do(
     page.close()
 
 
-def test_panel_whose_kernel_was_restarted_says_so(browser: Browser, notebooks: str, folder: Path) -> None:
-    shutil.copy(folder / NOTEBOOK, folder / "restarted.ipynb")
+def test_panel_whose_kernel_was_restarted_says_so(browser: Browser, notebooks: str, fresh: Path) -> None:
     page = browser.new_page()
-    open_notebook(page, notebooks, "notebooks", "restarted.ipynb")
+    open_notebook(page, notebooks, "notebooks", fresh.name)
     run_all_cells(page)
     pick_random(page)
     page.evaluate("() => jupyterapp.shell.currentWidget.context.sessionContext.session.kernel.restart()")
