@@ -123,6 +123,11 @@ def locked(path: Path) -> Iterator[None]:
         file.close()
 
 
+def opened_path(file: IO[bytes]) -> str:
+    """Return a path of an opened file itself, for a library that takes no file, and not every name of one."""
+    return f"/dev/fd/{file.fileno()}"
+
+
 def is_at(file: IO[Any], path: Path) -> bool:
     """Tell whether an opened file is still the one of that name."""
     try:

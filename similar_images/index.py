@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import BusyError, is_unchanged, mend
+from similar_images._files import BusyError, is_unchanged, mend, opened_path
 from similar_images.cards import CardError, IndexCard, read_card
 from similar_images.vectors import VectorFile
 
@@ -61,25 +61,24 @@ class GalleryIndex:
             card = read_card(path, IndexCard)
             with open(path, "rb") as file:
                 whole = card is not None and card.digest and is_unchanged(file, card.digest)
+                index = faiss.read_index(opened_path(file), faiss.IO_FLAG_MMAP_IFC) if whole else None
         except FileNotFoundError:
             raise GalleryIndexError(
                 f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it"
             ) from None
         except (BusyError, CardError, OSError) as error:
             raise GalleryIndexError(str(error)) from error
-        if card is None:
-            raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
-        if not whole:
-            raise GalleryIndexError(
-                f"{path} is not the index that its card describes, it was damaged or replaced by another: build it "
-                "again with build_search_db.py --overwrite"
-            )
-        try:
-            index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)  # what a search looks into is read then
         except RuntimeError as error:
             raise GalleryIndexError(
                 f"this Faiss can't read {path}, which another wrote: build it again with build_search_db.py --overwrite"
             ) from error
+        if card is None:
+            raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
+        if index is None:
+            raise GalleryIndexError(
+                f"{path} is not the index that its card describes, it was damaged or replaced by another: build it "
+                "again with build_search_db.py --overwrite"
+            )
         if (index.ntotal, index.d) != (card.n, card.d):
             raise GalleryIndexError(
                 f"{path} holds {index.ntotal:,} vectors of dimension {index.d}, but its card says {card.n:,} of "

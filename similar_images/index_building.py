@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import is_half_in_place, locked, mend, part_of
+from similar_images._files import is_half_in_place, locked, mend, opened_path, part_of
 from similar_images.cards import IndexCard, commit, relative_to_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.index import RERANK, GalleryIndex, GalleryIndexError, layers_of, nprobe_for
@@ -194,7 +194,8 @@ def _write(index: Any, output: Path, card: IndexCard) -> None:
         mend(output)
         with locked(output):
             try:
-                faiss.write_index(index, str(part))
+                with open(part, "wb") as file:
+                    faiss.write_index(index, opened_path(file))
                 card.bytes = part.stat().st_size
                 commit(output, card)
             finally:

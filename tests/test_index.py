@@ -1,3 +1,4 @@
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,3 +125,11 @@ def test_open_of_what_is_no_index_says_so(tmp_path: Path, index_file: Path) -> N
     write_card(text, card)
     with pytest.raises(GalleryIndexError, match="of different runs"):
         GalleryIndex.open(text)
+
+
+def test_index_in_a_folder_whose_name_is_no_utf_8_is_written_and_opened(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    rows = np.random.default_rng(0).random((30, 8), np.float32)
+    build_index(open_vectors(write_vectors(folder / "v.npy", rows)), folder / "v.faiss.index", IndexSettings())
+    assert GalleryIndex.open(folder / "v.faiss.index").card.n == 30
