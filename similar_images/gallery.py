@@ -401,7 +401,7 @@ def _check_numbers(k: int, nprobe: int, rerank: int, apart: float) -> None:
 
 
 def _rgb(pixels: NDArray[np.generic]) -> Pixels:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or pixels.size == 0:
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
         raise GalleryError(f"pixels must be (h, w, 3) uint8 RGB, not {pixels.shape} {pixels.dtype}; a vector is (d,)")
     return np.asarray(pixels, np.uint8)
 
