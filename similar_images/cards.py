@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -20,7 +20,18 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from similar_images._files import card_path, digest, flush, note_digest, part_of, put_in_place, replacing
+from similar_images._files import (
+    card_path,
+    digest,
+    flush,
+    is_half_in_place,
+    locked,
+    mend,
+    note_digest,
+    part_of,
+    put_in_place,
+    replacing,
+)
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, Meta(ge=0)]
@@ -218,6 +229,23 @@ def commit(path: Path, card: VectorsCard | IndexCard | MapCard) -> None:
         note_digest(file, card.digest)
     _write(part_of(card_path(path)), card, signs=True)
     put_in_place(path)
+
+
+@contextlib.contextmanager
+def replacing_with_card(path: Path, card: IndexCard | MapCard) -> Iterator[Path]:
+    """Yield where to write `path`; on success it gets its name together with its card, on failure nothing is left.
+
+    Raises:
+        BusyError: another run is writing it.
+    """
+    mend(path)
+    with locked(path):
+        try:
+            yield part_of(path)
+            commit(path, card)
+        finally:
+            if not is_half_in_place(path):
+                part_of(path).unlink(missing_ok=True)
 
 
 def read_card(path: Path, kind: type[Kind]) -> Kind | None:

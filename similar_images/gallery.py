@@ -135,7 +135,8 @@ class Gallery:
         own = format_of(precision_of(self.card.made_with))
         if own == "f32" or not self.card.weights_digest:
             return label(self.card)
-        here = precision_for_queries(self.card.made_with, int8=is_whole(int8_file(self._vectors_path, self.encoder)))
+        has_int8 = own == "int8" and is_whole(int8_file(self._vectors_path, self.encoder))
+        here = precision_for_queries(self.card.made_with, int8=has_int8)
         return label(self.card) + (f", photos are encoded in {here}, the gallery was in {own}" if here != own else "")
 
     @property

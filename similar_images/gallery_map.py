@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import BusyError, is_unchanged, locked, part_of
-from similar_images.cards import CardError, MapCard, commit, read_card
+from similar_images._files import BusyError, is_unchanged
+from similar_images.cards import CardError, MapCard, read_card, replacing_with_card
 from similar_images.gallery import Gallery, GalleryError
 from similar_images.pca import principal_directions
 from similar_images.vectors import normalise
@@ -102,12 +102,7 @@ def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
 
 def _keep(file: Path, placed: Floats, gallery: Gallery, method: Method) -> None:
     assert gallery.card.digest
-    with contextlib.suppress(OSError, BusyError), locked(file):  # not ours to write to: computed again next time
-        with open(part_of(file), "wb") as stream:
-            np.save(stream, placed)
-        card = MapCard(
-            method=method,
-            vectors_digest=gallery.card.digest,
-            n=len(placed),
-        )
-        commit(file, card)
+    card = MapCard(method=method, vectors_digest=gallery.card.digest, n=len(placed))
+    not_ours = contextlib.suppress(OSError, BusyError)  # computed again next time
+    with not_ours, replacing_with_card(file, card) as part, open(part, "wb") as stream:
+        np.save(stream, placed)

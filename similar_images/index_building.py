@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images._files import is_half_in_place, locked, mend, opened_path, part_of
-from similar_images.cards import IndexCard, commit, relative_to_card
+from similar_images._files import opened_path
+from similar_images.cards import IndexCard, relative_to_card, replacing_with_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.index import RERANK, GalleryIndex, GalleryIndexError, layers_of, nprobe_for
 from similar_images.pca import principal_directions
@@ -139,7 +139,7 @@ def _built(settings: IndexSettings, vectors: VectorFile, rows: Ids, card: IndexC
     card.train_seconds = round(time.monotonic() - began, 2)
     asking = _asking(rows, trained_on)
     queries = normalise(vectors.array[asking])
-    exact = exact_neighbours(queries, _adding(index, vectors, progress), min(RECALL_K + 1, len(rows)))
+    exact = exact_neighbours(queries, _adding(index, vectors, rows, progress), min(RECALL_K + 1, len(rows)))
     progress("checking", 0)
     opened = GalleryIndex(index, card)
     opened.nprobe = card.nprobe = nprobe_for(opened.nlist)
@@ -189,18 +189,11 @@ def _reason(error: Exception) -> str:
 def _write(index: Any, output: Path, card: IndexCard) -> None:
     import faiss
 
-    part = part_of(output)
     try:
-        mend(output)
-        with locked(output):
-            try:
-                with open(part, "wb") as file:
-                    faiss.write_index(index, opened_path(file))
-                card.bytes = part.stat().st_size
-                commit(output, card)
-            finally:
-                if not is_half_in_place(output):
-                    part.unlink(missing_ok=True)
+        with replacing_with_card(output, card) as part:
+            with open(part, "wb") as file:
+                faiss.write_index(index, opened_path(file))
+            card.bytes = part.stat().st_size
     except (OSError, RuntimeError) as error:
         raise GalleryIndexError(
             f"{output} can't be written ({_reason(error)}): make room for it, or choose another --output_filename"
@@ -214,11 +207,12 @@ def _asking(rows: Ids, trained_on: Ids) -> Ids:
     return np.sort(np.random.default_rng(SEED).choice(candidates, min(CHECK_QUERIES, len(candidates)), replace=False))
 
 
-def _adding(index: Any, vectors: VectorFile, progress: Progress) -> Iterator[tuple[int, Floats]]:
-    """Yield the chunks of a vectors file, each once it has been added to the index; one pass serves two purposes."""
+def _adding(index: Any, vectors: VectorFile, rows: Ids, progress: Progress) -> Iterator[tuple[int, Floats]]:
+    """Yield the chunks of a vectors file, each once rows of it are in the index; one pass serves two purposes."""
     for start, chunk in vectors.chunks():
-        there = np.flatnonzero(chunk.any(axis=1))
-        index.add_with_ids(normalise(chunk[there]), there + start)
+        first, last = np.searchsorted(rows, (start, start + len(chunk)))
+        there = rows[first:last]
+        index.add_with_ids(normalise(chunk[there - start]), there)
         progress("adding", (start + len(chunk)) / len(vectors.array))
         yield start, chunk
 
@@ -242,9 +236,7 @@ def _untrained(settings: IndexSettings, d: int) -> Any:
     index = faiss.index_factory(d, settings.factory, faiss.METRIC_L2) if settings.factory else _ivf_pq(settings, d)
     for layer in layers_of(index):
         if hasattr(layer, "do_polysemous_training"):
-            layer.do_polysemous_training = (
-                False  # an order of the codes for a search by Hamming distances, which none is
-            )
+            layer.do_polysemous_training = False  # orders codes for a search by Hamming distances, which none is
     return index
 
 

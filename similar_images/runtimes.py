@@ -3,6 +3,7 @@
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -258,6 +259,7 @@ def openvino_is_installed() -> bool:
     return find_spec("openvino") is not None
 
 
+@cache
 def processor_has_bf16() -> bool:
     """Tell whether the processor has instructions for bf16."""
     try:
