@@ -2,14 +2,11 @@
 """Measure this project against what a user would write otherwise, in turn and in one run: what `make bench` runs."""
 
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
@@ -20,7 +17,7 @@ from simulation import write_simulated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from similar_images.evaluation_report import table
+from similar_images.evaluation_report import machine, table
 from similar_images.file_list import list_photos
 from similar_images.runtimes import processor_has_bf16
 from similar_images.samples import draw_samples
@@ -139,7 +136,7 @@ def indexes(real, n, folder):
          f"{f['MB']:.1f}", f"{f['recall@10']:.3f}", f"{f['ms']:.2f}"]
         for name, f in found.items()
     ]  # fmt: skip
-    head = ["", "build, s", "IVF100,PQ16 / it", "peak, MB", "size, MB", "recall@10", "ms a query, one thread"]
+    head = ["", "build, s", "IVF100,PQ16 / it", "peak, MB", "size, MB", "recall@10", "ms per query, one thread"]
     return table(head, rows)
 
 
@@ -154,16 +151,6 @@ def memory(images, names, folder):
         )
         rows.append([name, f"{count}: {few:,.0f} MB", f"{10 * count:,}: {many:,.0f} MB", f"{many - few:+,.0f} MB"])
     return table(["", "photos: peak", "ten times as many", "growth"], rows)
-
-
-def machine():
-    """Return what the figures were measured on."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), platform.processor())
-    amx = ", AMX" if any("amx_bf16" in line for line in lines) else ""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "openvino", "faiss-cpu", "numpy"))
-    return f"{model}{amx}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

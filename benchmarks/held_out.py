@@ -107,7 +107,7 @@ def same_object(*views):
     """Return the mean N-S score of groups that each hold one photo in four ways."""
     everything = np.concatenate(views)
     each = Labels(list(range(len(views[0]))), np.tile(np.eye(len(views[0]), dtype=bool), (len(views), 1)))
-    return answer_quality(everything, each, np.arange(len(everything))).n_s.mean()
+    return answer_quality(everything, each, np.arange(len(everything))).measures["N-S score"].mean()
 
 
 if __name__ == "__main__":

@@ -1,15 +1,23 @@
 """How good a gallery's answers are, where labels say which photos belong together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.evaluation import average_precision, bootstrap_interval, n_s_score, r_precision
+from similar_images.gallery import Gallery
 from similar_images.labels import Labels
+from similar_images.vectors import normalise
 
 BLOCK = 64
+FEWEST = 20  # photos that have a centre
+CENTRED, RAW = "centred cosine", "raw cosine"
+
+Measures = dict[str, NDArray[np.float64]]
+Units = Callable[[NDArray[np.floating]], NDArray[np.float32]]
+Spaces = dict[str, Units]  # by name, what turns feature vectors into those of length 1 whose cosines are compared
 
 
 @dataclass(frozen=True)
@@ -19,30 +27,40 @@ class AnswerQuality:
     Attributes:
         rows: (q,) int64, the queries.
         found: (q, k) int64, their k nearest other photos.
-        precision: (q,) float64, precision@k.
-        average_precision: (q,) float64.
-        r_precision: (q,) float64.
-        n_s: (q,) float64, nan for queries whose label has not four photos.
+        similarities: (q, k) float32, the cosines of these.
+        relevant: (q,) int64, how many of the other photos share a label with the query.
+        others: how many other photos there are to be found.
+        measures: (q,) float64 by name; the N-S score only where each label has four photos.
     """
 
     rows: NDArray[np.int64]
     found: NDArray[np.int64]
-    precision: NDArray[np.float64]
-    average_precision: NDArray[np.float64]
-    r_precision: NDArray[np.float64]
-    n_s: NDArray[np.float64]
+    similarities: NDArray[np.float32]
+    relevant: NDArray[np.int64]
+    others: int
+    measures: Measures
 
-    def means(self) -> dict[str, tuple[float, float, float]]:
-        """Return the mean of each measure with the ends of its 95 % interval; the N-S score only of fours."""
-        k = self.found.shape[1]
-        measures = {
-            f"precision@{k}": self.precision,
-            "mean average precision": self.average_precision,
-            "R-precision": self.r_precision,
-        }
-        if not np.isnan(self.n_s).any():
-            measures["N-S score"] = self.n_s
-        return {name: (float(np.nanmean(values)), *bootstrap_interval(values)) for name, values in measures.items()}
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """The precision@k of each query."""
+        return self.measures[f"precision@{self.found.shape[1]}"]
+
+    @property
+    def average_precision(self) -> NDArray[np.float64]:
+        """The average precision of each query."""
+        return self.measures["mean average precision"]
+
+    def chance(self) -> dict[str, float]:
+        """Return what the mean of each measure is expected to be where results are drawn at random.
+
+        Source: Bestgen: Exact Expected Average Precision of the Random Baseline (2015).
+        """
+        fraction = self.relevant / self.others
+        harmonic = float((1 / np.arange(1, self.others + 1)).sum())
+        further = (self.relevant - 1) / (self.others * max(1, self.others - 1))
+        expected = dict.fromkeys(self.measures, float(fraction.mean()))
+        expected["mean average precision"] = float(np.mean(harmonic / self.others + further * (self.others - harmonic)))
+        return expected | ({"N-S score": 1 + 3 * expected["P@1"]} if "N-S score" in expected else {})
 
     def by_label(self, labels: Labels) -> list[tuple[str, int, float, float]]:
         """Return label, queries, precision@k and mean average precision of each label, the worst first."""
@@ -56,23 +74,48 @@ class AnswerQuality:
         return sorted(table, key=lambda line: line[2])
 
     def confusions(self, labels: Labels) -> list[tuple[str, str, float]]:
-        """Return label asked for, label found, and the part of results that this is; the most frequent first.
+        """Return label asked for, label found, and the fraction of results that this is; the most frequent first.
 
         A result counts for each of its labels, unless it shares one with its query.
         """
         counts = np.zeros((len(labels.names), len(labels.names)))
         for row, ids in zip(self.rows, self.found, strict=True):
-            wrong = ids[~(labels.has[ids] & labels.has[row]).any(axis=1)]
+            wrong = ids[~labels.shared(row, ids)]
             counts[labels.has[row]] += labels.has[wrong].sum(axis=0)
         asked = labels.has[self.rows].sum(axis=0)[:, None] * self.found.shape[1]
-        parts = counts / np.maximum(asked, 1)
-        order = np.argsort(-parts, axis=None, kind="stable")[: np.count_nonzero(parts)]
-        pairs = np.column_stack(np.unravel_index(order, parts.shape))
-        return [(labels.names[a], labels.names[b], float(parts[a, b])) for a, b in pairs]
+        fractions = counts / np.maximum(asked, 1)
+        order = np.argsort(-fractions, axis=None, kind="stable")[: np.count_nonzero(fractions)]
+        pairs = np.column_stack(np.unravel_index(order, fractions.shape))
+        return [(labels.names[a], labels.names[b], float(fractions[a, b])) for a, b in pairs]
 
     def worst(self, count: int) -> NDArray[np.int64]:
         """Return the numbers of the queries with the lowest precision, and among these of the lowest average one."""
         return np.lexsort((self.average_precision, self.precision))[:count]
+
+
+def spaces_of(gallery: Gallery) -> Spaces:
+    """Return the centred and the raw cosine of a gallery's vectors; none where their file is missing."""
+    if gallery.vectors is None:
+        return {}
+    return {CENTRED: centred(gallery.vectors.array), RAW: normalise}
+
+
+def centred(vectors: NDArray[np.floating]) -> Units:
+    """Return the centred cosine of vectors (n, d); rows of zeros stay zero, and few vectors are not centred."""
+    known = normalise(vectors)
+    has_direction = known.any(axis=1)
+    mean = known[has_direction].mean(axis=0) * (has_direction.sum() >= FEWEST)
+
+    def units_of(some: NDArray[np.floating]) -> NDArray[np.float32]:
+        units = normalise(some)
+        return normalise((units - mean) * units.any(axis=1, keepdims=True))
+
+    return units_of
+
+
+def means(measures: Measures) -> dict[str, tuple[float, float, float]]:
+    """Return the mean of each measure with the ends of its 95 % interval."""
+    return {name: (float(np.nanmean(values)), *bootstrap_interval(values)) for name, values in measures.items()}
 
 
 def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[np.int64], k: int = 10) -> AnswerQuality:
@@ -85,16 +128,48 @@ def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[n
         k: how many results precision@k looks at.
     """
     searchable = vectors.any(axis=1)
-    found, measures = [], []
+    others = int(searchable.sum()) - 1
+    k = min(k, others)
+    found, similarities, blocks = [], [], []
     for block in _blocks(rows):
-        similar = np.where(searchable, vectors[block] @ vectors.T, -np.inf)
-        similar[np.arange(len(block)), block] = -np.inf
-        ranked = np.argsort(-similar, axis=1, kind="stable")[:, : searchable.sum() - 1]
+        cosines = np.where(searchable, vectors[block] @ vectors.T, -np.inf)
+        cosines[np.arange(len(block)), block] = -np.inf
+        ranked = np.argsort(-cosines, axis=1, kind="stable")[:, :others]
         relevant = np.take_along_axis(labels.relevant(block), ranked, 1)
         found.append(ranked[:, :k])
-        precision = relevant[:, :k].mean(axis=1)
-        measures.append((precision, average_precision(relevant), r_precision(relevant), n_s_score(relevant)))
-    return AnswerQuality(rows, np.concatenate(found), *map(np.concatenate, zip(*measures, strict=True)))
+        similarities.append(np.take_along_axis(cosines, found[-1], 1))
+        blocks.append((relevant.sum(axis=1), *_measures(relevant, k).values()))
+    counts, *values = map(np.concatenate, zip(*blocks, strict=True))
+    measures = dict(zip(_measures(relevant, k), values, strict=True))
+    if np.isnan(measures["N-S score"]).any():
+        del measures["N-S score"]
+    return AnswerQuality(rows, np.concatenate(found), np.concatenate(similarities), counts, others, measures)
+
+
+def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) -> Measures:
+    """Return P@1 and precision@k of what the gallery's search answers to its own photos, as it is set.
+
+    Args:
+        gallery: what to search.
+        labels: see `answer_quality`.
+        rows: likewise.
+        k: likewise.
+    """
+    relevant = np.zeros((len(rows), min(k, len(gallery) - 1)), np.bool_)
+    for line, row in zip(relevant, rows, strict=True):
+        ids = [hit.image_id for hit in gallery.search(int(row), k + 1) if hit.image_id != row][: len(line)]
+        line[: len(ids)] = labels.shared(row, ids)
+    return _of_first(relevant)
+
+
+def _of_first(relevant: NDArray[np.bool_]) -> Measures:
+    """Return the measures of first results (q, k), which no others are known of."""
+    return {"P@1": relevant[:, 0].astype(np.float64), f"precision@{relevant.shape[1]}": relevant.mean(axis=1)}
+
+
+def _measures(relevant: NDArray[np.bool_], k: int) -> Measures:
+    whole = {"mean average precision": average_precision(relevant), "R-precision": r_precision(relevant)}
+    return _of_first(relevant[:, :k]) | whole | {"N-S score": n_s_score(relevant)}
 
 
 def _blocks(rows: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:

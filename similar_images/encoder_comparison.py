@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.answer_quality import AnswerQuality, answer_quality
+from similar_images.answer_quality import AnswerQuality, answer_quality, centred
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder
 from similar_images.extraction import earlier_rows, extract, sample_photos
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
 from similar_images.runtimes import Runtime, open_runtime
-from similar_images.vectors import SUFFIX, normalise, open_vectors
+from similar_images.vectors import SUFFIX, open_vectors
 
 TIMED_PHOTOS = 64
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -29,9 +29,9 @@ class EncoderFigures:
 
     Attributes:
         name: what it is called, with layer, weights where they are untrained, runtime and precision.
-        d: length of its vectors, 4 * d bytes a photo.
-        milliseconds: a photo, in batches, with nothing to decode.
-        quality: its answers.
+        d: length of its vectors, 4 * d bytes per photo.
+        milliseconds: per photo, in batches, with nothing to decode; nan where no photo is there to be measured with.
+        quality: its answers, by the centred cosine.
     """
 
     name: str
@@ -47,6 +47,18 @@ def spec_of_words(words: str) -> EncoderSpec:
     return EncoderSpec(name, layer or None, weights or "imagenet")
 
 
+def own_figures(gallery: Gallery, quality: AnswerQuality) -> EncoderFigures:
+    """Return what the gallery's own encoder gives and takes; quality is that of its stored vectors.
+
+    Raises:
+        GalleryError, EncoderError: see `Gallery.encoder`.
+    """
+    runtime = gallery.runtime
+    photos = sample_photos(gallery.names, gallery.img_dir, gallery.encoder, TIMED_PHOTOS)
+    name = f"{label(gallery.card)}, {runtime.name} {runtime.precision} (the gallery's own)"
+    return EncoderFigures(name, gallery.card.d, _milliseconds(runtime, photos), quality)
+
+
 def try_encoder(
     spec: EncoderSpec,
     gallery: Gallery,
@@ -54,7 +66,7 @@ def try_encoder(
     rows: NDArray[np.int64],
     k: int,
     folder: Path,
-    progress: Progress,
+    bar: Progress,
 ) -> EncoderFigures:
     """Encode the photos of a gallery with another encoder, and measure its answers.
 
@@ -65,7 +77,7 @@ def try_encoder(
         rows: the photos that ask, see `answer_quality`; those that this encoder could not read are left out.
         k: how many results precision@k looks at.
         folder: where the encoder's vectors are kept, for the next time and to go on from when interrupted.
-        progress: called with the number of photos, gives what `extract` calls with those that are done.
+        bar: called with the number of photos, gives what `extract` calls with those that are done.
 
     Raises:
         EncoderError, VectorsError: see `load_encoder` and `extract`.
@@ -76,16 +88,19 @@ def try_encoder(
     output = folder / f"{stem}{SUFFIX}"
     earlier = earlier_rows(output, overwrite=False, update=output.exists())
     runtime = open_runtime(encoder, photos=sample, earlier=earlier)
-    with progress(len(gallery.names)) as update:
+    with bar(len(gallery.names)) as update:
         extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
-    vectors = normalise(open_vectors(output).array)
+    array = open_vectors(output).array
+    vectors = centred(array)(array)
     quality = answer_quality(vectors, labels, rows[vectors[rows].any(axis=1)], k)
     name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"
     return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
 
 
 def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float:
-    """Return the milliseconds that a photo takes; the first batch, which readies the runtime, is not counted."""
+    """Return the milliseconds per photo; the first batch, which readies the runtime, is not counted."""
+    if not len(photos):
+        return np.nan
     batch = photos[: min(len(photos), runtime.batch_size)]
     runtime.encode(batch)
     began = time.perf_counter()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from similar_images.cards import write_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.gallery import Gallery, GalleryError
 
@@ -19,10 +20,10 @@ class OperatingPoint:
     """What one setting of an index gives.
 
     Attributes:
-        nprobe: how many lists are looked into, 0 for an index without lists.
+        nprobe: how many inverted lists are searched, 0 for an index without any.
         rerank: how many candidates are compared exactly.
         recall: by k, recall@k against exact search.
-        p50: median milliseconds a query.
+        p50: median milliseconds per query.
         p99: those of the slowest in a hundred.
         current: whether this is what the index's card says.
     """
@@ -33,6 +34,11 @@ class OperatingPoint:
     p50: float
     p99: float
     current: bool
+
+    @property
+    def recall_at_10(self) -> float:
+        """The recall@10, or that of as many as there are."""
+        return self.recall.get(10, max(self.recall.values()))
 
 
 def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[OperatingPoint]:
@@ -60,6 +66,12 @@ def cheapest(points: Sequence[OperatingPoint], target_recall: float, k: int = 10
     """Return the quickest setting whose recall@k reaches a target, None where none does."""
     good = [point for point in points if point.recall.get(k, 0) >= target_recall]
     return min(good, key=lambda point: point.p50, default=None)
+
+
+def apply_setting(gallery: Gallery, point: OperatingPoint) -> None:
+    """Make a setting that which the gallery is searched with from now on."""
+    gallery.index.card.nprobe, gallery.index.card.rerank = point.nprobe, point.rerank
+    write_card(gallery.path, gallery.index.card)
 
 
 def _settings(gallery: Gallery) -> list[tuple[int, int]]:

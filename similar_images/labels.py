@@ -58,6 +58,10 @@ class Labels:
         """Return which photos (r, n) share a label with each of rows (r,)."""
         return np.asarray(self.has[rows].astype(np.float32) @ self.has.T.astype(np.float32) > 0)
 
+    def shared(self, row: int | np.int64, others: Sequence[int] | NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which of others (r,) share a label with a row."""
+        return np.asarray((self.has[np.asarray(others, np.int64)] & self.has[row]).any(axis=1))
+
     def labelled(self) -> NDArray[np.int64]:
         """Return the rows of photos that have a label which another photo has too."""
         shared = self.has & (self.has.sum(axis=0) > 1)
@@ -70,8 +74,8 @@ def labels_of(names: Sequence[str], source: str, rows: NDArray[np.int64] | None 
     Args:
         names: (n,) the photos' names.
         source: "folders"; a CSV file whose lines hold a name and a label, several lines for several labels; or a JSON
-            file with COCO's instance annotations. Names are those of the list, or the last part of these; in a CSV
-            file they may stand as in file lists.
+            file with COCO's instance annotations. Names are those of the list, or what follows their last slash; in a
+            CSV file they may stand as in file lists.
         rows: (r,) the photos that count, the others have no label; None for all.
 
     Returns:

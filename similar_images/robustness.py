@@ -2,13 +2,20 @@
 
 import io
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
+from similar_images.answer_quality import Spaces, Units
 from similar_images.gallery import Gallery
-from similar_images.images import ImageReadError, cropped, read_image
+from similar_images.images import ImageReadError, Pixels, cropped, read_image
+
+SAME = 1e-6  # cosines that differ less are of copies
+GREY = (128, 128, 128)
+
+Firsts = dict[str, NDArray[np.float64]]
 
 
 def _recompressed(image: Image.Image) -> Image.Image:
@@ -17,43 +24,106 @@ def _recompressed(image: Image.Image) -> Image.Image:
     return Image.open(jpeg, formats=["JPEG"])
 
 
+def _on(colour: str, image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
+    """Return a photo with margins of a colour, given as fractions of its width and height."""
+    left, right, top, bottom = left * image.width, right * image.width, top * image.height, bottom * image.height
+    size = round(image.width + left + right), round(image.height + top + bottom)
+    canvas = Image.new("RGB", size, colour)
+    canvas.paste(image, (round(left), round(top)))
+    return canvas
+
+
+def _captioned(image: Image.Image) -> Image.Image:
+    """Write over the lower fifth of a photo."""
+    written = image.copy()
+    top = image.height * 4 // 5
+    draw = ImageDraw.Draw(written)
+    draw.rectangle((0, top, image.width, image.height), "black")
+    draw.text(
+        (image.width / 2, (top + image.height) / 2), "WHEN IT IS MONDAY", "white", anchor="mm",
+        font_size=max(6, min(image.width // 12, image.height // 8)),
+    )  # fmt: skip
+    return written
+
+
+def _phone(image: Image.Image) -> Image.Image:
+    """Show a photo on a screen of 9 x 19.5 below a line of its sender, between a status bar and buttons."""
+    width = image.width
+    screen = Image.new("RGB", (width, max(round(width * 19.5 / 9), round(image.height * 1.3))), "white")
+    screen.paste(image, (0, (screen.height - image.height) // 2))
+    draw, unit = ImageDraw.Draw(screen), max(1, width // 20)
+    draw.text((unit, unit), "9:41", "black", font_size=unit)
+    draw.rectangle((width - 3 * unit, unit, width - unit, 2 * unit), "black")
+    draw.text((unit, 3 * unit), "Photos from Anna", "black", font_size=1.5 * unit)
+    for left in range(2 * unit, width - unit, 4 * unit):
+        draw.ellipse((left, screen.height - 3 * unit, left + unit, screen.height - 2 * unit), "grey")
+    return screen
+
+
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "turned by 90 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    "mirrored": lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT),
-    "middle 70 %": lambda image: cropped(image, (0.15, 0.15, 0.85, 0.85)),
+    "mirrored": ImageOps.mirror,
     "half the size": lambda image: image.resize((max(1, image.width // 2), max(1, image.height // 2))),
     "JPEG quality 30": _recompressed,
     "30 % brighter": lambda image: ImageEnhance.Brightness(image).enhance(1.3),
     "30 % darker": lambda image: ImageEnhance.Brightness(image).enhance(0.7),
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(max(image.size) / 64)),
+    "middle 70 %": lambda image: cropped(image, (0.15, 0.15, 0.85, 0.85)),
+    "middle 50 %": lambda image: cropped(image, (0.25, 0.25, 0.75, 0.75)),
+    "turned by 30 degrees": lambda image: image.rotate(30, Image.Resampling.BILINEAR, expand=True, fillcolor=GREY),
+    "turned by 90 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_90),
+    "framed": lambda image: _on("saddlebrown", image, 0.2, 0.2, 0.2, 0.2),
+    "captioned": _captioned,
+    "letterboxed": lambda image: _on("black", image, 0, 0.3, 0, 0.3),
+    "screenshot of a phone": _phone,
 }
 
 
 def robustness(
-    gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[int], None] = lambda done: None
-) -> dict[str, NDArray[np.float64]]:
-    """Return by change whether each photo, changed so, finds its original first.
+    gallery: Gallery,
+    rows: NDArray[np.int64],
+    spaces: Spaces,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, Firsts]:
+    """Return by way of searching and by change whether each photo, changed so, finds its original first.
 
     Args:
         gallery: the photos.
         rows: (q,) those to change; one that can't be read is left out.
-        progress: called with the number of photos that are done.
+        spaces: ways of comparing exactly, beside the gallery's own search.
+        progress: called with the number of photos that have been changed.
 
     Returns:
-        For each of `CHANGES` (read,) float64 of 0 and 1.
+        For "search, as set" and each of `spaces`, for each of `CHANGES` (read,) float64 of 0 and 1; nothing where no
+        photo can be read.
 
     Raises:
         GalleryError, EncoderError: see `Gallery.encoder`; or the vectors file is missing.
     """
-    firsts = []
-    for done, row in enumerate(rows, 1):
-        try:
-            changed = list(_changed(gallery, int(row)))
-        except ImageReadError:
-            continue
-        vectors = gallery.runtime.encode(np.stack([gallery.encoder.pixels(image) for image in changed]))
-        firsts.append([float(_comes_first(gallery, int(row), vector)) for vector in vectors])
-        progress(done)
-    return dict(zip(CHANGES, np.array(firsts).reshape(-1, len(CHANGES)).T, strict=True))
+    rows = np.array([row for row in rows if gallery.photo_path(int(row)).is_file()], np.int64)
+    encoded = list(gallery.runtime.encode_all(_changed(gallery, rows, progress))) if len(rows) else []
+    if not encoded:
+        return {}
+    read = np.array([row for row, _ in encoded], np.int64)
+    vectors = np.array([vectors for _, vectors in encoded]).reshape(len(read), len(CHANGES), gallery.encoder.dimension)
+    found = [[_comes_first(gallery, int(row), each) for each in some] for row, some in zip(read, vectors, strict=True)]
+    ways = {"search, as set": np.array(found, np.bool_).reshape(-1, len(CHANGES))}
+    ways |= {name: _are_first(gallery, read, vectors, units) for name, units in spaces.items()}
+    return {way: dict(zip(CHANGES, firsts.T.astype(np.float64), strict=True)) for way, firsts in ways.items()}
+
+
+def _changed(
+    gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[int], None]
+) -> Iterator[tuple[np.int64, Pixels]]:
+    """Yield each row that can be read with all its changes as the encoder takes them."""
+    with ThreadPoolExecutor() as pool:
+        for row in rows:
+            try:
+                image = Image.fromarray(read_image(gallery.photo_path(int(row))))
+            except ImageReadError:
+                continue
+            finally:
+                progress(1)
+            yield row, np.stack(list(pool.map(gallery.encoder.pixels, [change(image) for change in CHANGES.values()])))
 
 
 def _comes_first(gallery: Gallery, row: int, vector: NDArray[np.float32]) -> bool:
@@ -62,7 +132,14 @@ def _comes_first(gallery: Gallery, row: int, vector: NDArray[np.float32]) -> boo
     return bool(own <= first)
 
 
-def _changed(gallery: Gallery, row: int) -> Iterator[Image.Image]:
-    image = Image.fromarray(read_image(gallery.photo_path(row)))
-    for change in CHANGES.values():
-        yield change(image)
+def _are_first(
+    gallery: Gallery, rows: NDArray[np.int64], vectors: NDArray[np.float32], units: Units
+) -> NDArray[np.bool_]:
+    """Tell whether each of rows (q,) is the most similar photo to its changes (q, c, d), compared with all."""
+    assert gallery.vectors is not None
+    asked = units(vectors.reshape(-1, vectors.shape[2]))
+    own = np.vecdot(asked, units(gallery.vectors.array[rows]).repeat(vectors.shape[1], axis=0))
+    best = np.full(len(asked), -np.inf, np.float32)
+    for _, chunk in gallery.vectors.chunks():
+        best = np.maximum(best, (asked @ units(chunk[chunk.any(axis=1)]).T).max(axis=1, initial=-np.inf))
+    return np.asarray(own >= best - SAME).reshape(vectors.shape[:2])

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from similar_images.answer_quality import AnswerQuality, answer_quality
+from similar_images.answer_quality import AnswerQuality, answer_quality, centred, means
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels, labels_of
+from similar_images.vectors import normalise
 
 
 def test_answer_quality_is_that_of_brute_force(gallery: Gallery) -> None:
@@ -17,8 +18,9 @@ def test_answer_quality_is_that_of_brute_force(gallery: Gallery) -> None:
     np.fill_diagonal(similar, -1)
     nearest = np.argsort(-similar, axis=1)
     right = folders[nearest] == folders[:, None]
-    assert quality.means()["precision@2"][0] == pytest.approx(right[:, :2].mean(), abs=1e-6)
-    assert quality.means()["R-precision"][0] == pytest.approx(right[:, :2].mean(), abs=1e-6)
+    assert means(quality.measures)["precision@2"][0] == pytest.approx(right[:, :2].mean(), abs=1e-6)
+    assert quality.measures["P@1"].tolist() == right[:, 0].tolist()
+    assert quality.measures["R-precision"].mean() == pytest.approx(right[:, :2].mean(), abs=1e-6)
     hand = [np.mean([line[: rank + 1].mean() for rank in np.flatnonzero(line)]) for line in right[:, :-1]]
     np.testing.assert_allclose(quality.average_precision, hand, atol=1e-9)
 
@@ -29,9 +31,8 @@ LABELS = Labels(["cat", "dog", "red"], np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0]
 def judged() -> AnswerQuality:
     """Photo 0 (a cat) found 1 (a red cat) and 2 (a dog); photo 2 (a dog) found 0 (a cat) and 4 (red)."""
     rows, found = np.array([0, 2]), np.array([[1, 2], [0, 4]])
-    return AnswerQuality(
-        rows, found, np.array([0.5, 0.0]), np.array([1.0, 0.25]), np.array([1.0, 0.0]), np.full(2, np.nan)
-    )
+    measures = {"precision@2": np.array([0.5, 0.0]), "mean average precision": np.array([1.0, 0.25])}
+    return AnswerQuality(rows, found, np.zeros((2, 2), np.float32), np.array([1, 1]), 4, measures)
 
 
 def test_tables_by_hand() -> None:
@@ -39,7 +40,6 @@ def test_tables_by_hand() -> None:
     assert quality.by_label(LABELS) == [("dog", 1, 0.0, 0.25), ("cat", 1, 0.5, 1.0)]
     assert quality.confusions(LABELS) == [("cat", "dog", 0.5), ("dog", "cat", 0.5), ("dog", "red", 0.5)]
     assert quality.worst(1).tolist() == [1]
-    assert quality.means()["precision@2"][0] == 0.25
 
 
 def test_groups_of_four_get_their_score() -> None:
@@ -48,5 +48,25 @@ def test_groups_of_four_get_their_score() -> None:
     vectors = np.column_stack([np.cos(angles), np.sin(angles)]).astype(np.float32)
     labels = Labels(["one", "other"], np.repeat(np.eye(2, dtype=bool), 4, axis=0))
     quality = answer_quality(vectors, labels, np.arange(8), k=3)
-    assert quality.n_s.tolist() == [4, 4, 4, 1, 3, 4, 4, 4]
-    assert quality.means()["N-S score"][0] == 3.5 and "N-S score" not in judged().means()
+    assert quality.measures["N-S score"].tolist() == [4, 4, 4, 1, 3, 4, 4, 4]
+    assert quality.chance()["N-S score"] == pytest.approx(1 + 3 * 3 / 7)
+
+
+def test_chance_is_the_mean_of_random_rankings() -> None:
+    random = np.random.default_rng(0)
+    labels = Labels(["few", "many"], np.repeat(np.eye(2, dtype=bool), [3, 9], axis=0))
+    chance = answer_quality(normalise(random.standard_normal((12, 4))), labels, np.arange(12), k=4).chance()
+    drawn = [
+        answer_quality(normalise(random.standard_normal((12, 60))), labels, np.arange(12), k=4) for _ in range(800)
+    ]
+    for name, expected in chance.items():
+        assert expected == pytest.approx(np.mean([each.measures[name] for each in drawn]), abs=0.012), name
+
+
+def test_centred_cosine_is_that_of_the_differences_from_the_mean() -> None:
+    vectors = np.vstack([np.random.default_rng(0).random((29, 5)) * 7, np.zeros((1, 5))])
+    units = vectors[:29] / np.linalg.norm(vectors[:29], axis=1, keepdims=True)
+    differences = units - units.mean(axis=0)
+    found = centred(vectors)(vectors)
+    np.testing.assert_allclose(found[:29], differences / np.linalg.norm(differences, axis=1, keepdims=True), atol=1e-6)
+    assert not found[29].any()

@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from similar_images import runtimes
-from similar_images.answer_quality import answer_quality
+from similar_images.answer_quality import answer_quality, centred
 from similar_images.conversion import keep_agreement
 from similar_images.encoder_comparison import spec_of_words, try_encoder
 from similar_images.encoders import Encoder, EncoderSpec
 from similar_images.gallery import Gallery
 from similar_images.labels import labels_of
 from similar_images.runtimes import open_runtime
-from similar_images.vectors import normalise
 
 
 @pytest.mark.parametrize(
@@ -46,7 +45,8 @@ def test_trying_the_gallerys_own_encoder_gives_its_own_quality(
         tried = try_encoder(spec, gallery, labels, rows, 2, tmp_path, lambda photos: nullcontext(done.append))
         assert sum(done) == 75
     assert done == [75], "the second time all vectors are there"
-    own = answer_quality(normalise(alone.encode(pixels)), labels, rows, 2)
+    vectors = alone.encode(pixels)
+    own = answer_quality(centred(vectors)(vectors), labels, rows, 2)
     np.testing.assert_allclose(tried.quality.average_precision, own.average_precision, atol=0.02)
     assert tried.d == 1280 and tried.milliseconds > 0
     assert tried.name == f"mobilenet_v2, UNTRAINED weights, OpenVINO {precision}"

@@ -4,6 +4,7 @@ import numpy as np
 from conftest import write_vectors
 from PIL import Image
 
+from similar_images.answer_quality import spaces_of
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.robustness import CHANGES, _comes_first, robustness
@@ -15,20 +16,39 @@ def test_changes_are_what_they_are_called() -> None:
     image.paste((200, 0, 0), (0, 0, 20, 60))
     changed = {name: change(image) for name, change in CHANGES.items()}
     assert changed["turned by 90 degrees"].size == (60, 100) and changed["half the size"].size == (50, 30)
-    assert changed["middle 70 %"].size == (70, 42) and changed["mirrored"].getpixel((99, 30)) == (200, 0, 0)
+    assert (
+        changed["middle 50 %"].size == (50, 30)
+        and changed["middle 70 %"].size == (70, 42)
+        and changed["mirrored"].getpixel((99, 30)) == (200, 0, 0)
+    )
     assert changed["30 % brighter"].getpixel((50, 30)) == (130, 130, 130)
     assert changed["30 % darker"].getpixel((50, 30)) == (70, 70, 70)
     assert changed["JPEG quality 30"].format == "JPEG" and changed["JPEG quality 30"].size == image.size
+    assert changed["turned by 30 degrees"].getpixel((2, 2)) == (128, 128, 128)
+    assert changed["framed"].size == (140, 84) and changed["framed"].getpixel((25, 42)) == (200, 0, 0)
+    assert changed["letterboxed"].size == (100, 96) and changed["letterboxed"].getpixel((50, 10)) == (0, 0, 0)
+    assert changed["captioned"].getpixel((1, 58)) == (0, 0, 0) and changed["captioned"].getpixel((1, 40)) == (200, 0, 0)
+    assert changed["screenshot of a phone"].size == (100, 217)
+    assert changed["screenshot of a phone"].getpixel((10, 108)) == (200, 0, 0)
+    assert (200, 0, 0) != changed["blurred"].getpixel((19, 30)) != (100, 100, 100)
 
 
 def test_robustness_tells_for_each_photo_whether_it_comes_first(gallery: Gallery) -> None:
     done: list[int] = []
-    firsts = robustness(gallery, np.array([0, 30, 60]), done.append)
-    assert list(firsts) == list(CHANGES) and done == [1, 2, 3]
+    ways = robustness(gallery, np.array([0, 30, 60]), spaces_of(gallery), done.append)
+    assert list(ways) == ["search, as set", "centred cosine", "raw cosine"] and done == [1, 1, 1]
+    assert all(list(firsts) == list(CHANGES) for firsts in ways.values())
     half = gallery.photo_path(30)
     with Image.open(half) as image:
         hit = gallery.search(image.convert("RGB").resize((image.width // 2, image.height // 2)), 1)[0]
-    assert firsts["half the size"][1] == float(hit.image_id == 30)
+        pixels = gallery.encoder.pixels(image.convert("RGB").transpose(Image.Transpose.ROTATE_90))
+    assert ways["search, as set"]["half the size"][1] == float(hit.image_id == 30)
+    vectors = np.load(gallery.path.with_name("photos.saved_predictions.npy")).astype(np.float64)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    asked = gallery.runtime.encode(pixels[None])[0] / np.linalg.norm(gallery.runtime.encode(pixels[None])[0])
+    for way, mean in (("centred cosine", units.mean(axis=0)), ("raw cosine", 0)):
+        similar = (units - mean) @ (asked - mean) / np.linalg.norm(units - mean, axis=1)
+        assert ways[way]["turned by 90 degrees"][1] == float(similar.argmax() == 30)
 
 
 def test_photo_comes_first_together_with_its_copies(tmp_path: Path) -> None:
@@ -42,5 +62,4 @@ def test_photo_comes_first_together_with_its_copies(tmp_path: Path) -> None:
 
 
 def test_photos_that_are_missing_are_left_out(gallery: Gallery, tmp_path: Path) -> None:
-    firsts = robustness(Gallery.open(gallery.path, img_dir=tmp_path), np.array([0, 1]))
-    assert all(values.shape == (0,) for values in firsts.values())
+    assert robustness(Gallery.open(gallery.path, img_dir=tmp_path), np.array([0, 1]), {}) == {}

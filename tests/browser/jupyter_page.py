@@ -127,7 +127,7 @@ def _listen_to(page: Page) -> None:
 
 def _is_here(address: str) -> bool:
     parts = urlsplit(address)
-    return parts.scheme in ("data", "blob", "chrome-error") or parts.hostname in ("localhost", "127.0.0.1")
+    return parts.scheme in ("data", "blob", "file", "chrome-error") or parts.hostname in ("localhost", "127.0.0.1")
 
 
 def open_panel(page: Page, server: str, application: str) -> None:
