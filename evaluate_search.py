@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import click
-import numpy as np
 
 from extract_image_vectors import encoding_bar
 from similar_images import evaluation_parts as parts
@@ -19,7 +18,7 @@ from similar_images._script import OneSentence
 from similar_images.answer_quality import spaces_of
 from similar_images.evaluation_report import check_writable, write_report
 from similar_images.gallery import Gallery
-from similar_images.index_quality import OperatingPoint, apply_setting
+from similar_images.index_quality import apply_setting
 from similar_images.labels import labels_of
 
 ASKING = 200  # photos that index and robustness are measured with
@@ -57,10 +56,10 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         if encoders and known is None:
             raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
         check_writable(output)
-        rows, spaces = sample(searchable, min(queries, ASKING)), spaces_of(gallery)
+        rows, spaces = parts.sample(searchable, min(queries, ASKING)), spaces_of(gallery)
         todo = {"Index": lambda: parts.index_part(gallery, rows, target_recall)}
         if known:
-            asked = {"labels": known, "rows": sample(known.labelled(), queries), "k": k, "spaces": spaces}
+            asked = {"labels": known, "rows": parts.sample(known.labelled(), queries), "k": k, "spaces": spaces}
             todo["Answers"] = lambda: parts.answers_part(gallery, **asked)
         else:
             click.echo("No two photos have a label in common: give --labels FILE to measure the answers.", err=True)
@@ -72,16 +71,13 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         measured, failed = measure(todo)
         seconds = time.perf_counter() - began
         write_report(output, gallery.path.name, [parts.head_part(gallery, sys.argv, seconds), *measured.values()])
-        if apply and "Index" in measured:
-            apply_cheapest(gallery, measured["Index"].figures["cheapest"])
+        best = measured["Index"].figures["cheapest"] if apply and "Index" in measured else None
+        if best and best["nprobe"]:
+            apply_setting(gallery, best["nprobe"], best["rerank"])
+            click.echo(f"From now on the index is searched with nprobe {best['nprobe']}, {best['rerank']} re-ranked.")
         if failed:
             raise ValueError(f"the report in {output} lacks {', '.join(failed)}, for the reason above")
     click.echo(f"{output}: report.html, report.md, report.json and pictures, in {seconds:.0f} s")
-
-
-def sample(rows, count):
-    """Return up to `count` of rows, seeded, in order."""
-    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
 def measure(todo):
@@ -97,14 +93,6 @@ def measure(todo):
         else:
             click.echo(f"{measured[name].section}\n")
     return measured, failed
-
-
-def apply_cheapest(gallery, figures):
-    """Make the cheapest setting, where one reaches the recall, that of the index."""
-    if figures and figures["nprobe"]:
-        best = OperatingPoint(**figures)
-        apply_setting(gallery, best)
-        click.echo(f"From now on the index is searched with nprobe {best.nprobe} and {best.rerank} re-ranked.")
 
 
 if __name__ == "__main__":

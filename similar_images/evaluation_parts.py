@@ -25,6 +25,11 @@ WORST = 12
 SHOWN = 5  # results of each of the worst queries
 
 
+def sample(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return up to `count` of rows (r,), seeded, in ascending order."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
+
+
 def head_part(gallery: Gallery, command: Sequence[str], seconds: float) -> Part:
     """Say what was measured, when, how, and on what.
 
@@ -266,17 +271,23 @@ def duplicates_part(gallery: Gallery, near: float | None) -> Part:
     """
     nearest, pairs, distances = near_pairs(gallery)
     distance = gap_threshold(nearest) if near is None else near
-    found = [
-        [gallery.names[row] for row in group] for group in groups(pairs[distances <= distance], len(gallery.names))
-    ]
-    figures = {"near_duplicates": {"distance": distance, "groups": found}}
+    found = groups(pairs[distances <= distance], len(gallery.names))
+    named = [[gallery.names[row] for row in group] for group in found]
+    figures = {"near_duplicates": {"distance": distance, "groups": named}}
     if not found:
         return Part("", figures)
-    lines = [(len(group), ", ".join(map(verbatim, group[:4]))) for group in found[:LINES]]
+    lines = [(number, len(group), ", ".join(map(verbatim, group[:4]))) for number, group in enumerate(named[:LINES], 1)]
+    photos = [
+        (gallery.photo_path(row), f"{number}: {gallery.names[row]}")
+        for number, group in enumerate(found[:LINES], 1)
+        for row in group[:4]
+    ]
     section = f"""## Near-duplicates
 
 {len(found):,} groups of photos nearer to each other than {distance:.4f}, {sum(map(len, found)):,} photos in all.
 They flatter every figure above.
 
-{table(["photos", "names"], lines)}"""
-    return Part(section, figures)
+{table(["group", "photos", "names"], lines)}
+
+![The photos of these groups, each with the number of its group](duplicates.jpg)"""
+    return Part(section, figures, {"duplicates.jpg": contact_sheet(photos, file_format="JPEG")})

@@ -68,9 +68,9 @@ def cheapest(points: Sequence[OperatingPoint], target_recall: float, k: int = 10
     return min(good, key=lambda point: point.p50, default=None)
 
 
-def apply_setting(gallery: Gallery, point: OperatingPoint) -> None:
+def apply_setting(gallery: Gallery, nprobe: int, rerank: int) -> None:
     """Make a setting that which the gallery is searched with from now on."""
-    gallery.index.card.nprobe, gallery.index.card.rerank = point.nprobe, point.rerank
+    gallery.index.card.nprobe, gallery.index.card.rerank = nprobe, rerank
     write_card(gallery.path, gallery.index.card)
 
 

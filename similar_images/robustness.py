@@ -3,18 +3,22 @@
 import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from similar_images.answer_quality import Spaces, Units
+from similar_images.encoders import Encoder
 from similar_images.gallery import Gallery
 from similar_images.images import ImageReadError, Pixels, cropped, read_image
 
 SAME = 1e-6  # cosines that differ less are of copies
 GREY = (128, 128, 128)
+SIDE = 640  # pixels; larger photos are shrunk to it before they are changed
 
+Change = Callable[[Image.Image], Image.Image]
 Firsts = dict[str, NDArray[np.float64]]
 
 
@@ -24,13 +28,9 @@ def _recompressed(image: Image.Image) -> Image.Image:
     return Image.open(jpeg, formats=["JPEG"])
 
 
-def _on(colour: str, image: Image.Image, left: float, top: float, right: float, bottom: float) -> Image.Image:
-    """Return a photo with margins of a colour, given as fractions of its width and height."""
-    left, right, top, bottom = left * image.width, right * image.width, top * image.height, bottom * image.height
-    size = round(image.width + left + right), round(image.height + top + bottom)
-    canvas = Image.new("RGB", size, colour)
-    canvas.paste(image, (round(left), round(top)))
-    return canvas
+def _on(colour: str, image: Image.Image, beside: float, above: float) -> Image.Image:
+    """Return a photo with margins of a colour on all sides, given as fractions of its width and height."""
+    return ImageOps.expand(image, (round(beside * image.width), round(above * image.height)), colour)
 
 
 def _captioned(image: Image.Image) -> Image.Image:
@@ -60,7 +60,7 @@ def _phone(image: Image.Image) -> Image.Image:
     return screen
 
 
-CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+CHANGES: dict[str, Change] = {
     "mirrored": ImageOps.mirror,
     "half the size": lambda image: image.resize((max(1, image.width // 2), max(1, image.height // 2))),
     "JPEG quality 30": _recompressed,
@@ -71,9 +71,9 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "middle 50 %": lambda image: cropped(image, (0.25, 0.25, 0.75, 0.75)),
     "turned by 30 degrees": lambda image: image.rotate(30, Image.Resampling.BILINEAR, expand=True, fillcolor=GREY),
     "turned by 90 degrees": lambda image: image.transpose(Image.Transpose.ROTATE_90),
-    "framed": lambda image: _on("saddlebrown", image, 0.2, 0.2, 0.2, 0.2),
+    "framed": lambda image: _on("saddlebrown", image, 0.2, 0.2),
     "captioned": _captioned,
-    "letterboxed": lambda image: _on("black", image, 0, 0.3, 0, 0.3),
+    "letterboxed": lambda image: _on("black", image, 0, 0.3),
     "screenshot of a phone": _phone,
 }
 
@@ -118,12 +118,17 @@ def _changed(
     with ThreadPoolExecutor() as pool:
         for row in rows:
             try:
-                image = Image.fromarray(read_image(gallery.photo_path(int(row))))
+                image = Image.fromarray(read_image(gallery.photo_path(int(row)), (SIDE, SIDE)))
             except ImageReadError:
                 continue
             finally:
                 progress(1)
-            yield row, np.stack(list(pool.map(gallery.encoder.pixels, [change(image) for change in CHANGES.values()])))
+            image.thumbnail((SIDE, SIDE))
+            yield row, np.stack(list(pool.map(partial(_pixels, gallery.encoder, image), CHANGES.values())))
+
+
+def _pixels(encoder: Encoder, image: Image.Image, change: Change) -> Pixels:
+    return encoder.pixels(change(image))
 
 
 def _comes_first(gallery: Gallery, row: int, vector: NDArray[np.float32]) -> bool:

@@ -87,7 +87,8 @@ def test_names_of_any_kind_reach_report_pictures_and_terminal(odd_index: Path, t
     assert r"``` caf\xe9/\|a`b``.jpg ```" in text and r"`=1+1/two\nlines.jpg`" in text
     figures = figures_of(tmp_path / "2")
     assert sorted(figures["near_duplicates"]["groups"][0]) == sorted(ODD_NAMES)
-    assert Image.open(tmp_path / "2" / "labels.png").width > 500
+    for name in ("labels.png", "duplicates.jpg"):
+        assert Image.open(tmp_path / "2" / name).width > 500
 
 
 @pytest.mark.parametrize("n", [2, 3, 8])
