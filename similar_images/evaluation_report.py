@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from html import escape
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -103,10 +104,12 @@ def as_html(title: str, text: str, pictures: Mapping[str, bytes]) -> str:
     markdown.add_render_rule("table_open", lambda *_: '<div class="wide" tabindex="0"><table>\n')
     markdown.add_render_rule("table_close", lambda *_: "</table></div>\n")
     tokens = markdown.parse(text)
-    for picture in (child for token in tokens for child in token.children or [] if child.type == "image"):
-        name = str(picture.attrs["src"])
-        content = base64.b64encode(pictures[name]).decode("ascii")
-        picture.attrs |= {"src": f"data:{KINDS[Path(name).suffix]};base64,{content}"}
+    for paragraph, inline in pairwise(tokens):
+        for picture in (child for child in inline.children or [] if child.type == "image"):
+            name = str(picture.attrs["src"])
+            content = base64.b64encode(pictures[name]).decode("ascii")
+            picture.attrs["src"] = f"data:{KINDS[Path(name).suffix]};base64,{content}"
+            paragraph.attrs |= {"class": "wide", "tabindex": "0"}
     body = markdown.renderer.render(tokens, markdown.options, {})
     return Template(PAGE.read_text(encoding="utf-8")).substitute(title=escape(title), body=body)
 
