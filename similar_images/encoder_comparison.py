@@ -30,13 +30,13 @@ class EncoderFigures:
     Attributes:
         name: what it is called, with layer, weights where they are untrained, runtime and precision.
         d: length of its vectors, 4 * d bytes per photo.
-        milliseconds: per photo, in batches, with nothing to decode; nan where no photo is there to be measured with.
+        milliseconds: per photo, in batches, with nothing to decode; None where encoder or photos are not at hand.
         quality: its answers, by the centred cosine.
     """
 
     name: str
     d: int
-    milliseconds: float
+    milliseconds: float | None
     quality: AnswerQuality
 
 
@@ -53,6 +53,8 @@ def own_figures(gallery: Gallery, quality: AnswerQuality) -> EncoderFigures:
     Raises:
         GalleryError, EncoderError: see `Gallery.encoder`.
     """
+    if not gallery.card.encoder:
+        return EncoderFigures("the gallery's own, unknown", gallery.card.d, None, quality)
     runtime = gallery.runtime
     photos = sample_photos(gallery.names, gallery.img_dir, gallery.encoder, TIMED_PHOTOS)
     name = f"{label(gallery.card)}, {runtime.name} {runtime.precision} (the gallery's own)"
@@ -97,10 +99,10 @@ def try_encoder(
     return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
 
 
-def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float:
+def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float | None:
     """Return the milliseconds per photo; the first batch, which readies the runtime, is not counted."""
     if not len(photos):
-        return np.nan
+        return None
     batch = photos[: min(len(photos), runtime.batch_size)]
     runtime.encode(batch)
     began = time.perf_counter()

@@ -12,7 +12,7 @@ from similar_images.answer_quality import AnswerQuality, Measures, Spaces, answe
 from similar_images.colour_histograms import colour_histograms
 from similar_images.contact_sheet import contact_sheet
 from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
-from similar_images.encoder_comparison import Progress, own_figures, spec_of_words, try_encoder
+from similar_images.encoder_comparison import EncoderFigures, Progress, own_figures, spec_of_words, try_encoder
 from similar_images.evaluation_plots import plot_encoders, plot_labels, plot_operating_points, plot_robustness
 from similar_images.evaluation_report import Part, interval, joined, machine, table, verbatim
 from similar_images.gallery import Gallery
@@ -217,21 +217,23 @@ def encoders_part(
     figures = [own, *(try_encoder(spec_of_words(each), gallery, labels, rows, k, folder, bar) for each in encoders)]
     figures.sort(key=lambda each: -np.nanmean(each.quality.precision))
     lines = [
-        [verbatim(each.name), *map(interval, each.quality.measures.values()), f"{each.milliseconds:.1f}", 4 * each.d]
-        for each in figures
+        [verbatim(each.name), *map(interval, each.quality.measures.values()), _ms(each), 4 * each.d] for each in figures
     ]
     header = ["mean (95 % interval)", *own.quality.measures, "ms per photo", "bytes per photo"]
-    section = f"""## Encoders
-
-{len(rows):,} photos, each asking for the others by the centred cosine.
-
-{table(header, lines)}
-
-![Plot of precision over milliseconds per photo](encoders.png)"""
+    asked = f"{len(rows):,} photos, each asking for the others by the centred cosine."
+    section = f"## Encoders\n\n{asked}\n\n{table(header, lines)}"
     found = [
         {"encoder": each.name, "d": each.d, "ms": each.milliseconds} | means(each.quality.measures) for each in figures
     ]
-    return Part(section, {"encoders": found}, {"encoders.png": plot_encoders(figures)})
+    timed = [each for each in figures if each.milliseconds]
+    if len(timed) < 2:
+        return Part(section, {"encoders": found})
+    plot = "![Plot of precision over milliseconds per photo](encoders.png)"
+    return Part(f"{section}\n\n{plot}", {"encoders": found}, {"encoders.png": plot_encoders(timed)})
+
+
+def _ms(figures: EncoderFigures) -> str:
+    return "" if figures.milliseconds is None else f"{figures.milliseconds:.1f}"
 
 
 def robustness_part(gallery: Gallery, rows: NDArray[np.int64], spaces: Spaces, bar: Progress) -> Part:

@@ -35,27 +35,21 @@ def _on(colour: str, image: Image.Image, beside: float, above: float) -> Image.I
 
 def _captioned(image: Image.Image) -> Image.Image:
     """Write over the lower fifth of a photo."""
-    written = image.copy()
-    top = image.height * 4 // 5
+    written, top = image.copy(), image.height * 4 // 5
     draw = ImageDraw.Draw(written)
     draw.rectangle((0, top, image.width, image.height), "black")
-    draw.text(
-        (image.width / 2, (top + image.height) / 2), "WHEN IT IS MONDAY", "white", anchor="mm",
-        font_size=max(6, min(image.width // 12, image.height // 8)),
-    )  # fmt: skip
+    draw.text((image.width / 2, top), "MONDAY AGAIN", "white", anchor="ma", font_size=max(6, image.height // 8))
     return written
 
 
 def _phone(image: Image.Image) -> Image.Image:
-    """Show a photo on a screen of 9 x 19.5 below a line of its sender, between a status bar and buttons."""
-    width = image.width
+    """Show a photo on a screen of 9 x 19.5, below its time and sender and above four buttons."""
+    width, unit = image.width, max(1, image.width // 20)
     screen = Image.new("RGB", (width, max(round(width * 19.5 / 9), round(image.height * 1.3))), "white")
     screen.paste(image, (0, (screen.height - image.height) // 2))
-    draw, unit = ImageDraw.Draw(screen), max(1, width // 20)
-    draw.text((unit, unit), "9:41", "black", font_size=unit)
-    draw.rectangle((width - 3 * unit, unit, width - unit, 2 * unit), "black")
-    draw.text((unit, 3 * unit), "Photos from Anna", "black", font_size=1.5 * unit)
-    for left in range(2 * unit, width - unit, 4 * unit):
+    draw = ImageDraw.Draw(screen)
+    draw.text((unit, unit), "9:41\nPhotos from Anna", "black", font_size=1.5 * unit)
+    for left in range(3 * unit, width - unit, 5 * unit):
         draw.ellipse((left, screen.height - 3 * unit, left + unit, screen.height - 2 * unit), "grey")
     return screen
 

@@ -4,15 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import write_vectors
 
 from similar_images import runtimes
 from similar_images.answer_quality import answer_quality, centred
 from similar_images.conversion import keep_agreement
-from similar_images.encoder_comparison import spec_of_words, try_encoder
+from similar_images.encoder_comparison import own_figures, spec_of_words, try_encoder
 from similar_images.encoders import Encoder, EncoderSpec
 from similar_images.gallery import Gallery
-from similar_images.labels import labels_of
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.labels import Labels, labels_of
 from similar_images.runtimes import open_runtime
+from similar_images.vectors import normalise, open_vectors
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,16 @@ from similar_images.runtimes import open_runtime
 )
 def test_spec_of_words(words: str, spec: EncoderSpec) -> None:
     assert spec_of_words(words) == spec
+
+
+def test_own_figures_of_an_unknown_encoder_have_no_time(tmp_path: Path) -> None:
+    vectors = write_vectors(tmp_path / "v.npy", np.random.default_rng(0).random((4, 8)).astype(np.float32))
+    vectors.with_name("v.npy.json").unlink()
+    build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings())
+    labels = Labels(["a", "b"], np.repeat(np.eye(2, dtype=bool), 2, axis=0))
+    quality = answer_quality(normalise(np.load(vectors)), labels, np.arange(4), 2)
+    own = own_figures(Gallery.open(tmp_path / "v.faiss.index"), quality)
+    assert own.milliseconds is None and own.d == 8 and own.quality is quality
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
