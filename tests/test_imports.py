@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "index_building": {"_files", "cards", "evaluation", "index", "pca", "vectors"},
     "near_duplicates": set(),
     "filters": set(),
+    "photo_region": {"images"},
     "gallery": {
         "cards",
         "conversion",
