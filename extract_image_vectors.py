@@ -73,12 +73,16 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     help="Number format: auto is bf16 where the processor has it and the vectors stay the same, else f32; int8 is "
     "calibrated on the photos and approximate.",
 )
-@click.option("--encoder", default="vgg16", help="compact, a model of keras.applications, or two joined by '+'.")
+@click.option(
+    "--encoder",
+    default="vgg16",
+    help="efficientnet_lite0, compact, a model of keras.applications, or two joined by '+'.",
+)
 @click.option("--layer", type=click.Choice(["fc1", "fc2"]), help="Layer of vgg16.  [default: fc2]")
 @click.option(
     "--weights",
     default="imagenet",
-    help="imagenet (those of compact come with the project), none (untrained), or a weights file of the encoder.",
+    help="imagenet (those of efficientnet_lite0 come through pip), none (untrained), or a weights file of the encoder.",
 )
 @click.option(
     "--resize",

@@ -17,6 +17,7 @@ from msgspec.structs import asdict
 from similar_images._files import digest, is_unchanged, replacing
 from similar_images.cards import CardError, EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
 from similar_images.compact import build_compact
+from similar_images.efficientnet_lite0 import efficientnet_lite0
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
 from similar_images.locks import one_at_a_time
 from similar_images.weights import EncoderError, build_network, digest_of_weights, encoder_errors, import_keras
@@ -38,9 +39,9 @@ class EncoderSpec:
     """Which encoder to make.
 
     Attributes:
-        name: "compact", whose weights come with the project, or a model of `keras.applications` in lower case ("vgg16",
-            "resnet50", "efficientnet_b0"), or two of these joined by "+": their L2-normalised vectors, concatenated.
-            With `model_file`, the name to show.
+        name: "efficientnet_lite0", whose weights come through pip, or "compact", whose weights come with the project,
+            or a model of `keras.applications` in lower case ("vgg16", "resnet50", "efficientnet_b0"), or two of these
+            joined by "+": their L2-normalised vectors, concatenated. With `model_file`, the name to show.
         layer: "fc2" or "fc1" of vgg16; None for its default, and for all others, which are global average pooled.
         weights: "imagenet" (Keras' download; for "compact" what was distilled from such), "none" (seeded, untrained),
             or a weights file that fits the model. Two joined by "+" give each half of a joined encoder its own.
@@ -270,7 +271,8 @@ def _weights_digest(spec: EncoderSpec, model: Any) -> str:
 
 
 def _application(name: str) -> Any:
-    functions = dict(inspect.getmembers(import_keras().applications, inspect.isfunction))
+    functions: dict[str, Any] = dict(inspect.getmembers(import_keras().applications, inspect.isfunction))
+    functions["EfficientNetLite0"] = efficientnet_lite0
     usual = {known.lower(): known for known in functions}
     known = usual.get(name.lower().replace("_", "").replace("-", ""))
     if known is None:

@@ -204,7 +204,7 @@ def _load_weights(network: Any, file: Path, call: str) -> None:
         problem = error
     if problem or any(np.isnan(variable.numpy()).any() for variable in network.weights):
         raise EncoderError(
-            f"{file} does not hold the weights of keras.applications.{call}: save them from that model as .weights.h5, "
+            f"{file} does not hold the weights of {call}: save them from that model as .weights.h5, "
             ".h5 or .keras, or load a whole model of your own with --model_filename"
         ) from problem
 
