@@ -33,7 +33,7 @@ from similar_images.weights import weights_are_cached
 
 REASONS = {
     "vgg16": "whose trained weights are at hand",
-    "compact": "whose trained weights come with the project; ENCODER=vgg16 fetches VGG16's (553 MB)",
+    "efficientnet_lite0": "whose trained weights came through pip; ENCODER=vgg16 fetches VGG16's (553 MB)",
 }
 ROOT = Path(__file__).parent
 NOTEBOOK = ROOT / "Similar image.ipynb"
@@ -56,7 +56,7 @@ KEPT_TO_ITSELF = [
     "--encoder",
     envvar="ENCODER",
     metavar="NAME",
-    help="Encoder, with trained weights.  [default: vgg16 if its weights are at hand, else compact]",
+    help="Encoder, with trained weights.  [default: vgg16 if its weights are at hand, else efficientnet_lite0]",
 )
 @click.option(
     "--folder", type=click.Path(file_okay=False, path_type=Path), default="demo", help="Where the gallery goes."
@@ -130,9 +130,9 @@ def belongs(index, vectors):
 
 
 def chosen_encoder(name):
-    """Return the encoder of a name; without one, VGG16 or the compact encoder, and say which and why."""
+    """Return the encoder of a name; without one, VGG16 or EfficientNet-Lite0, and say which and why."""
     if name is None:
-        name = "vgg16" if weights_are_cached() else "compact"
+        name = "vgg16" if weights_are_cached() else "efficientnet_lite0"
         click.echo(f"Encoder: {name}, {REASONS[name]}.")
     return remembered(EncoderSpec(name)) or load_encoder(EncoderSpec(name))
 

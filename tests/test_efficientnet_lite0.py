@@ -22,11 +22,6 @@ ANIMALS = {  # the animals among Caltech-101's folders whose name is an ImageNet
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def lite0() -> Encoder:
-    return load_encoder(SPEC)
-
-
 class Calls:
     def __init__(self, function: Callable[[str], object], word: str) -> None:
         self.called = function, (word,)

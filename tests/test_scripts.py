@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, invoke, run
 
 from similar_images.cards import Failure
+from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import open_vectors
 
@@ -137,13 +138,13 @@ def test_build_takes_its_options(work: Path) -> None:
     assert done.exit_code == 0 and "HNSW8, 40 vectors" in done.stdout
 
 
-@pytest.mark.usefixtures("compact")
+@pytest.mark.usefixtures("lite0")
 def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> None:
     folder = work / "my photos\n& more"
     (work / "photos").rename(folder)
     done = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert done.returncode == 0, done.stderr
-    assert "Encoder: compact, whose trained weights come with the project" in done.stdout
+    assert "Encoder: efficientnet_lite0, whose trained weights came through pip" in done.stdout
     assert "Encoded 6 photos" in done.stdout and done.stderr == ""
     index = work / "out" / f"{folder.name}.faiss.index"
     built = index.stat().st_mtime_ns
@@ -152,6 +153,15 @@ def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> Non
     shutil.copy(folder / "car" / "00.jpg", folder / "new.jpg")
     more = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert "Encoded 1 photos" in more.stdout and index.stat().st_mtime_ns > built
+
+
+@pytest.mark.usefixtures("compact", "lite0")
+def test_demo_makes_a_gallery_of_the_compact_encoder_again(work: Path) -> None:
+    command = ("run_demo.py", "--no-open", "--folder", "out", "--images", "photos")
+    assert run(*command, "--encoder", "compact", cwd=work, KERAS_HOME=str(work)).returncode == 0
+    again = run(*command, cwd=work, KERAS_HOME=str(work))
+    assert again.returncode == 0 and "Encoded 6 photos" in again.stdout, again.stderr
+    assert Gallery.open(work / "out" / "photos.faiss.index").card.encoder == "efficientnet_lite0"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
