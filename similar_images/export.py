@@ -59,6 +59,8 @@ def as_python(
         imports.append("from similar_images.feedback import refined")
         query = f"refined(gallery, {query}, {list(question.relevant)}, {list(question.irrelevant)})"
     arguments = ["query", *(f"{name}={value!r}" for name, value in settings.items())]
+    if any(example.row is None and not example.box for example in question.examples):
+        arguments.append("find_photo=False")
     lines.append(f"query = {query}")
     if folder is not None or pattern or question.irrelevant:
         imports.append("from similar_images.filters import matching")

@@ -16,15 +16,18 @@ from PIL import Image
 from similar_images.cards import CardError, VectorsCard, check_links, from_card, is_own
 from similar_images.conversion import int8_file, is_whole, remembered
 from similar_images.encoders import Encoder, encoder_of_card, files_of, label, load_encoder, spec_of_card
-from similar_images.images import Pixels, Source, is_url, resize
+from similar_images.images import Box, Pixels, Source, cropped, is_url, read_image, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
 from similar_images.locks import one_at_a_time
 from similar_images.near_duplicates import kept_apart
+from similar_images.photo_region import photo_region
 from similar_images.runtimes import Runtime, format_of, open_runtime_for_queries, precision_for_queries, precision_of
 from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
 
 MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
 LOOKED_AT_ONCE = 16
+ITSELF = 0.1  # distance, at most, of a picture that the gallery has
+SEARCHED_FOR_PHOTO = (512, 512)  # pixels; a JPEG is decoded at a scale that has twice these
 
 Query = Source | int | np.integer | NDArray[np.generic]
 Distances = NDArray[np.float32]
@@ -154,6 +157,7 @@ class Gallery:
         rerank: int | None = None,
         among: NDArray[np.bool_] | None = None,
         apart: float = 0,
+        find_photo: bool = True,
     ) -> list[Hit]:
         """Return the photos most similar to a query.
 
@@ -168,6 +172,8 @@ class Gallery:
             among: (n,) bool, which rows may be found, see `filters.matching`; None for all. k of these are found.
             apart: greedy near-duplicate suppression: a hit that is at most this far from a better one is left out. 0
                 leaves out none. The nearest 5,000 are looked at, or k or `rerank` where that is more.
+            find_photo: whether a path, an address or bytes ask by the photo that is found inside, see `photo_in`; what
+                the gallery has itself stays whole.
 
         Returns:
             Hits, nearest first, and equally near ones by their rows: k, or all there are. Unless distances are
@@ -183,7 +189,7 @@ class Gallery:
         _check_numbers(k, nprobe, rerank, apart)
         if among is not None:
             among = self._searchable(among)
-        vector = normalise(self.vector(query)[None])[0]
+        vector = normalise(self.vector(query, find_photo)[None])[0]
         nearest = partial(
             self.index.search,
             vector,
@@ -209,8 +215,12 @@ class Gallery:
         for start in range(0, len(ids), LOOKED_AT_ONCE):
             yield self.stored(ids[start : start + LOOKED_AT_ONCE])
 
-    def vector(self, query: Query | Sequence[Query]) -> NDArray[np.float32]:
+    def vector(self, query: Query | Sequence[Query], find_photo: bool = False) -> NDArray[np.float32]:
         """Return the feature vector (d,) float32 of a query, for several the mean of their L2-normalised ones.
+
+        Args:
+            query: see `search`.
+            find_photo: likewise.
 
         Raises:
             GalleryError, ImageReadError: see `search`, which also says what a query is.
@@ -218,7 +228,7 @@ class Gallery:
         if isinstance(query, list | tuple):
             if not query:
                 raise GalleryError("there is no query: give at least one")
-            return self._checked(normalise(np.stack([self.vector(each) for each in query])).mean(axis=0))
+            return self._checked(normalise(np.stack([self.vector(each, find_photo) for each in query])).mean(axis=0))
         if isinstance(query, np.ndarray) and query.ndim == 1:
             return self._checked(query)
         row = self.row(query)
@@ -233,7 +243,34 @@ class Gallery:
                 f"{query!r} is no query: give a row number or name of the gallery, the path, address or bytes of a "
                 "photo, a PIL image, pixels, a vector, or several of these"
             )
+        if find_photo and not isinstance(query, Image.Image):
+            return self.photo_in(query)[0]
         return self._encode(query)
+
+    def photo_in(self, picture: Source) -> tuple[NDArray[np.float32], Box | None]:
+        """Return what to search with for a picture that may hold a photo, as a screenshot does.
+
+        Args:
+            picture: see `images.read_image`.
+
+        Returns:
+            The feature vector (d,) float32 of the photo in it, and where it is, see `photo_region`; of the whole
+            picture, and None, where it holds none or is in the gallery itself.
+
+        Raises:
+            GalleryError, ImageReadError: see `search`.
+        """
+        encoder = self.encoder
+        picture = Image.fromarray(read_image(picture)) if is_url(picture) else picture  # fetched once
+        box = photo_region(read_image(picture, SEARCHED_FOR_PHOTO))
+        parts = [picture, cropped(picture, box)] if box else [picture]
+        vectors = [
+            self._checked(each) for each in self.runtime.encode(np.stack([encoder.pixels(part) for part in parts]))
+        ]
+        if box is None:
+            return vectors[0], None
+        whole, photo = (self.search(vector, 1)[0].distance for vector in vectors)
+        return (vectors[0], None) if whole <= min(photo, ITSELF) else (vectors[1], box)
 
     def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
         """Return the L2-normalised vectors (r, d) float32 of rows (r,), from the vectors file.

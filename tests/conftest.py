@@ -1,6 +1,7 @@
 """What tests share: small real galleries, made once, and the folder of real photos where there is one."""
 
 import importlib
+import io
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from jupyter_page import CHROMIUM, chromium
 from kept_pages import pytest_runtest_makereport  # noqa: F401 - a hook
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser
 
 from similar_images.cards import Failure, VectorsCard
@@ -177,6 +178,18 @@ def photo(tmp_path: Path) -> Path:
     image.paste("blue", (32, 0, 64, 48))
     image.save(tmp_path / "photo.jpg", quality=95)
     return tmp_path / "photo.jpg"
+
+
+def screenshot(photo: Path) -> bytes:
+    """Return a picture, as a PNG, of a page with text on which a photo is: at 60, 200 of 120 and 300 pixels more."""
+    with Image.open(photo) as inside:
+        page = Image.new("RGB", (inside.width + 120, inside.height + 300), (20, 20, 24))
+        page.paste(inside, (60, 200))
+    for y in (20, 60, 100, inside.height + 220, inside.height + 260):
+        ImageDraw.Draw(page).text((30, y), "a photo that somebody shared", "white", ImageFont.load_default(20))
+    png = io.BytesIO()
+    page.save(png, "PNG")
+    return png.getvalue()
 
 
 def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> Path:

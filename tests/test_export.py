@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ODD_NAMES, ROOT
+from conftest import ODD_NAMES, ROOT, screenshot
 
 from similar_images.export import as_csv, as_json, as_python
 from similar_images.filters import matching
@@ -98,3 +98,15 @@ def test_python_of_a_plain_search_is_short(gallery: Gallery, tmp_path: Path) -> 
     code = as_python(gallery, question, {"k": 4})
     assert len(code.splitlines()) == 7 and "among" not in code
     assert printed(code, tmp_path) == [hit.name for hit in gallery.search(3, 4)]
+
+
+def test_python_of_a_whole_screenshot_does_not_look_for_the_photo_in_it(
+    gallery: Gallery, photos: Path, tmp_path: Path, cache: Path
+) -> None:
+    page = screenshot(photos / "bricks" / "00.jpg")
+    (tmp_path / "page.png").write_bytes(page)
+    vector, box = gallery.photo_in(page)
+    for example in (Example("page.png", page, gallery.vector(page)), Example("page.png", page, vector, box=box)):
+        code = as_python(gallery, Question((example,)), {"k": 9})
+        found = printed(f"import os; os.environ['SIMILAR_IMAGES_CACHE'] = {str(cache)!r}\n{code}", tmp_path)
+        assert found == [hit.name for hit in gallery.search(example.vector, 9)]

@@ -1,10 +1,11 @@
+import io
 import shutil
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_vectors
+from conftest import screenshot, write_vectors
 from http_server import serve
 from PIL import Image
 
@@ -338,3 +339,28 @@ def test_stored_without_the_vectors_file_says_so(moved: Path) -> None:
     (moved.parent / "photos.saved_predictions.npy").unlink()
     with pytest.raises(GalleryError, match=r"vectors file .* is missing"):
         Gallery.open(moved).stored([0])
+
+
+def test_search_by_a_screenshot_asks_by_the_photo_in_it(gallery: Gallery, photos: Path, tmp_path: Path) -> None:
+    page = screenshot(photos / "bricks" / "00.jpg")
+    (tmp_path / "page.png").write_bytes(page)
+    for picture in (page, tmp_path / "page.png"):
+        assert gallery.search(picture, 1)[0].name == "bricks/00.jpg"
+        assert gallery.search([picture, picture], 1)[0].name == "bricks/00.jpg"
+    vector, box = gallery.photo_in(page)
+    assert box == (60 / 440, 200 / 540, 380 / 440, 440 / 540)
+    assert np.allclose(vector, gallery.vector("bricks/00.jpg"), rtol=1e-2, atol=1e-3)
+    whole = Image.open(io.BytesIO(page))
+    assert gallery.search(page, 75, find_photo=False) == gallery.search(whole, 75) != gallery.search(page, 75)
+
+
+def test_search_by_a_framed_photo_of_the_gallery_asks_by_all_of_it(
+    photos: Path, runtime: Runtime, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(photos / "bricks", folder)
+    (folder / "framed.png").write_bytes(page := screenshot(photos / "bricks" / "00.jpg"))
+    extract(list_photos(folder), folder, tmp_path / "v.npy", runtime)
+    build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings())
+    gallery = Gallery.open(tmp_path / "v.faiss.index")
+    assert gallery.search(page, 1)[0].name == "framed.png" and gallery.photo_in(page)[1] is None

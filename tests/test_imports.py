@@ -49,6 +49,7 @@ MAY_IMPORT = {
         "index",
         "locks",
         "near_duplicates",
+        "photo_region",
         "runtimes",
         "vectors",
     },

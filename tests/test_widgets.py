@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import screenshot
 from http_server import serve
 from ipywidgets.widgets.widget import _instances
 from PIL import Image
@@ -117,6 +118,19 @@ def test_panel_part_of_a_photo_is_searched_for(panel: SearchPanel, gallery: Gall
     assert shown(panel) == names(gallery.search(part, 6)) and asked(panel)["examples"][0]["box"] == (0, 0, 0.5, 0.75)
     tell(panel._question, "crop", at=0, box=None)
     assert shown(panel) == names(gallery.search(30, 6)) and asked(panel)["examples"][0]["box"] is None
+
+
+def test_panel_asks_by_the_photo_in_a_screenshot_until_that_is_taken_back(
+    panel: SearchPanel, gallery: Gallery, photos: Path
+) -> None:
+    page = screenshot(photos / "bricks" / "00.jpg")
+    upload(panel, ("page.png", page))
+    assert shown(panel)[0] == "bricks/00.jpg" and "“Whole photo” takes that back" in status(panel)
+    assert asked(panel)["examples"][0]["box"] == (60 / 440, 200 / 540, 380 / 440, 440 / 540)
+    tell(panel._question, "crop", at=0, box=None)
+    assert asked(panel)["examples"][0]["box"] is None and "Whole photo" not in status(panel)
+    assert shown(panel) == names(gallery.search(page, 6, find_photo=False))
+    assert shown(panel) != names(gallery.search(page, 6))
 
 
 def test_panel_marks_refine_and_are_removed(panel: SearchPanel, gallery: Gallery) -> None:

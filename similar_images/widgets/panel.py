@@ -30,6 +30,7 @@ from similar_images.widgets.search_settings import SearchSettings
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 MORE = 24
+FOUND = "searched by the photo inside the picture; “Whole photo” takes that back · "
 ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
@@ -112,12 +113,14 @@ class SearchPanel(ipw.VBox):
         examples, failures = [], []
         for name, data in photos:
             try:
-                examples.append(Example(name, data, self.gallery.vector(data)))
+                vector, box = self.gallery.photo_in(data)
+                examples.append(Example(name, data, vector, box=box))
             except ImageReadError as error:
                 failures.append(f"{name}: {error.reason}")
         if examples:
             encode_ms = (time.perf_counter() - began) * 1000
-            self.ask(self._question_of(examples, add), f"{encode_ms:.0f} ms to encode, ")
+            found = FOUND if any(example.box for example in examples) else ""
+            self.ask(self._question_of(examples, add), f"{found}{encode_ms:.0f} ms to encode, ")
         if failures:
             raise ValueError("; ".join(failures))
 

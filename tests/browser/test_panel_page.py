@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import screenshot
 from http_server import serve
 from jupyter_page import (
     NOTEBOOK,
@@ -275,6 +276,22 @@ def test_pasted_address_is_fetched(page: Page, photos: Path) -> None:
         with search(page):
             paste(page)
     assert names(page)[0] == "sea/02.jpg"
+
+
+def test_screenshot_is_asked_by_the_photo_in_it_until_that_is_taken_back(
+    page: Page, gallery: Gallery, photos: Path
+) -> None:
+    picture = screenshot(photos / "bricks" / "00.jpg")
+    ask_for(page, "page.png", picture)
+    assert names(page)[0] == "bricks/00.jpg"
+    expect(status(page)).to_contain_text("“Whole photo” takes that back")
+    assert frame(page) == pytest.approx((60 / 440, 200 / 540, 380 / 440, 440 / 540), abs=0.01)
+    with search(page):
+        press(page, "Whole photo")
+    expect(page.locator(".si-frame")).to_be_hidden()
+    assert (
+        names(page) == names_of(gallery.search(picture, 12, find_photo=False)) != names_of(gallery.search(picture, 12))
+    )
 
 
 def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> None:
