@@ -13,7 +13,7 @@ from similar_images.vectors import normalise
 
 BLOCK = 64
 FEWEST = 20  # photos that have a centre
-CENTRED, RAW = "centred cosine", "raw cosine"
+AS_SET, CENTRED, RAW = "search, as set", "centred cosine", "raw cosine"
 
 Measures = dict[str, NDArray[np.float64]]
 Units = Callable[[NDArray[np.floating]], NDArray[np.float32]]

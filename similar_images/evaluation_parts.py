@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.answer_quality import AnswerQuality, Measures, Spaces, answer_quality, means, searched
+from similar_images.answer_quality import AS_SET, AnswerQuality, Measures, Spaces, answer_quality, means, searched
 from similar_images.colour_histograms import colour_histograms
 from similar_images.contact_sheet import contact_sheet
 from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
@@ -112,7 +112,7 @@ def answers_part(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: i
     """
     exact = {name: answer_quality(units, labels, rows, k) for name, units in _units_by_way(gallery, spaces)}
     quality = next(iter(exact.values()))
-    ways = {"search, as set": searched(gallery, labels, rows, k)}
+    ways = {AS_SET: searched(gallery, labels, rows, k)}
     ways |= {name: each.measures for name, each in exact.items()} | _by_colours(gallery, labels, quality, k)
     parts = [_ways_part(ways, quality), _labels_part(labels, quality), _worst_part(gallery, labels, quality)]
     asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each asking for the others."

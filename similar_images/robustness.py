@@ -4,15 +4,16 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from similar_images.answer_quality import Spaces, Units
-from similar_images.encoders import Encoder
+from similar_images.answer_quality import AS_SET, Spaces, Units
 from similar_images.gallery import Gallery
 from similar_images.images import ImageReadError, Pixels, cropped, read_image
+from similar_images.photo_region import photo_region
 
 SAME = 1e-6  # cosines that differ less are of copies
 GREY = (128, 128, 128)
@@ -20,6 +21,7 @@ SIDE = 640  # pixels; larger photos are shrunk to it before they are changed
 
 Change = Callable[[Image.Image], Image.Image]
 Firsts = dict[str, NDArray[np.float64]]
+Vector = NDArray[np.float32]
 
 
 def _recompressed(image: Image.Image) -> Image.Image:
@@ -87,8 +89,8 @@ def robustness(
         progress: called with the number of photos that have been changed.
 
     Returns:
-        For "search, as set" and each of `spaces`, for each of `CHANGES` (read,) float64 of 0 and 1; nothing where no
-        photo can be read.
+        For the search as it is set and each of `spaces`, for each of `CHANGES` (read,) float64 of 0 and 1; nothing
+        where no photo can be read.
 
     Raises:
         GalleryError, EncoderError: see `Gallery.encoder`; or the vectors file is missing.
@@ -97,38 +99,42 @@ def robustness(
     encoded = list(gallery.runtime.encode_all(_changed(gallery, rows, progress))) if len(rows) else []
     if not encoded:
         return {}
-    read = np.array([row for row, _ in encoded], np.int64)
-    vectors = np.array([vectors for _, vectors in encoded]).reshape(len(read), len(CHANGES), gallery.encoder.dimension)
-    found = [[_comes_first(gallery, int(row), each) for each in some] for row, some in zip(read, vectors, strict=True)]
-    ways = {"search, as set": np.array(found, np.bool_).reshape(-1, len(CHANGES))}
+    read = np.array([row for (row, _), _ in encoded])
+    vectors = np.array([wholes for _, wholes in encoded])
+    ways = {AS_SET: np.array([_are_found(gallery, row, wholes, photos) for (row, photos), wholes in encoded])}
     ways |= {name: _are_first(gallery, read, vectors, units) for name, units in spaces.items()}
     return {way: dict(zip(CHANGES, firsts.T.astype(np.float64), strict=True)) for way, firsts in ways.items()}
 
 
 def _changed(
     gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[int], None]
-) -> Iterator[tuple[np.int64, Pixels]]:
-    """Yield each row that can be read with all its changes as the encoder takes them."""
+) -> Iterator[tuple[tuple[int, list[Vector | None]], Pixels]]:
+    """Yield each row that can be read, the vectors of photos found in its changes, and all these changes."""
     with ThreadPoolExecutor() as pool:
-        for row in rows:
+        for row in rows.tolist():
             try:
-                image = Image.fromarray(read_image(gallery.photo_path(int(row)), (SIDE, SIDE)))
+                image = Image.fromarray(read_image(gallery.photo_path(row), (SIDE, SIDE)))
             except ImageReadError:
                 continue
             finally:
                 progress(1)
             image.thumbnail((SIDE, SIDE))
-            yield row, np.stack(list(pool.map(partial(_pixels, gallery.encoder, image), CHANGES.values())))
+            changed = list(pool.map(lambda change, image: change(image), CHANGES.values(), repeat(image)))
+            photos = list(pool.map(partial(_photo_in, gallery), changed))
+            yield (row, photos), np.stack(list(pool.map(gallery.encoder.pixels, changed)))
 
 
-def _pixels(encoder: Encoder, image: Image.Image, change: Change) -> Pixels:
-    return encoder.pixels(change(image))
+def _photo_in(gallery: Gallery, picture: Image.Image) -> Vector | None:
+    """Return the vector that a search takes for a picture in which it may find a photo; None for that of the whole."""
+    return gallery.photo_in(picture)[0] if photo_region(read_image(picture)) else None
 
 
-def _comes_first(gallery: Gallery, row: int, vector: NDArray[np.float32]) -> bool:
-    """Tell whether a photo is the nearest to a vector, alone or with copies of it."""
-    first, own = gallery.distances(vector, [gallery.search(vector, 1)[0].image_id, row])
-    return bool(own <= first)
+def _are_found(gallery: Gallery, row: int, wholes: NDArray[np.float32], photos: list[Vector | None]) -> list[bool]:
+    """Tell for each change of a photo whether the gallery's search finds it first, alone or with copies of it."""
+    asked = [whole if photo is None else photo for whole, photo in zip(wholes, photos, strict=True)]
+    firsts = [gallery.search(vector, 1)[0].image_id for vector in asked]
+    copies = np.abs(gallery.stored(firsts) - gallery.stored([row])).max(axis=1) <= SAME
+    return [first == row or bool(is_copy) for first, is_copy in zip(firsts, copies, strict=True)]
 
 
 def _are_first(

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "index_quality": {"cards", "evaluation", "gallery"},
     "answer_quality": {"evaluation", "gallery", "labels", "vectors"},
     "colour_histograms": {"images", "vectors"},
-    "robustness": {"answer_quality", "encoders", "gallery", "images"},
+    "robustness": {"answer_quality", "gallery", "images", "photo_region"},
     "duplicate_groups": {"gallery"},
     "encoder_comparison": {
         "answer_quality",

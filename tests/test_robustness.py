@@ -7,7 +7,7 @@ from PIL import Image
 from similar_images.answer_quality import spaces_of
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
-from similar_images.robustness import CHANGES, _comes_first, robustness
+from similar_images.robustness import CHANGES, _are_found, robustness
 from similar_images.vectors import open_vectors
 
 
@@ -57,8 +57,8 @@ def test_photo_comes_first_together_with_its_copies(tmp_path: Path) -> None:
     vectors = write_vectors(tmp_path / "v.npy", rows)
     build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings())
     opened = Gallery.open(tmp_path / "v.faiss.index")
-    changed = rows[7] + 0.01 * rows[12]
-    assert [_comes_first(opened, row, changed) for row in (3, 7, 12)] == [True, True, False]
+    wholes, photos = np.stack([rows[7] + 0.01 * rows[12], rows[12]]), [None, rows[3]]
+    assert [_are_found(opened, row, wholes, photos) for row in (3, 7, 12)] == [[True] * 2, [True] * 2, [False] * 2]
 
 
 def test_photos_that_are_missing_are_left_out(gallery: Gallery, tmp_path: Path) -> None:
