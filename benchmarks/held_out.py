@@ -13,14 +13,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from compare import machine
-
 from similar_images._files import card_path
 from similar_images.answer_quality import answer_quality
 from similar_images.compact import INCLUDED_WEIGHTS
 from similar_images.encoder_comparison import spec_of_words
 from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.evaluation_report import interval, table
+from similar_images.evaluation_report import interval, machine, table
 from similar_images.file_list import list_photos
 from similar_images.filters import folder_of
 from similar_images.images import read_image, resize

@@ -12,12 +12,10 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from compare import machine
-
 from similar_images.answer_quality import answer_quality
 from similar_images.encoder_comparison import spec_of_words
 from similar_images.encoders import load_encoder
-from similar_images.evaluation_report import interval, table
+from similar_images.evaluation_report import interval, machine, table
 from similar_images.file_list import list_photos
 from similar_images.images import read_image
 from similar_images.labels import labels_of

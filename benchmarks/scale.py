@@ -11,12 +11,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-from compare import machine
 from contenders import median_ms, peak_mb
 from simulation import write_simulated
 
 from similar_images.evaluation import exact_neighbours, recall_at_k
-from similar_images.evaluation_report import table
+from similar_images.evaluation_report import machine, table
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import normalise, open_vectors

@@ -15,9 +15,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from compare import machine
-
-from similar_images.evaluation_report import table
+from similar_images.evaluation_report import machine, table
 from similar_images.filters import folder_of
 from similar_images.gallery import Gallery
 from similar_images.images import read_image
