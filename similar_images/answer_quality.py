@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.evaluation import average_precision, bootstrap_interval, n_s_score, r_precision
+from similar_images.evaluation import average_precision, mean_with_interval, n_s_score, r_precision
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
 from similar_images.vectors import normalise
@@ -115,7 +115,7 @@ def centred(vectors: NDArray[np.floating]) -> Units:
 
 def means(measures: Measures) -> dict[str, tuple[float, float, float]]:
     """Return the mean of each measure with the ends of its 95 % interval."""
-    return {name: (float(np.nanmean(values)), *bootstrap_interval(values)) for name, values in measures.items()}
+    return {name: mean_with_interval(values) for name, values in measures.items()}
 
 
 def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[np.int64], k: int = 10) -> AnswerQuality:

@@ -148,6 +148,11 @@ def bootstrap_interval(values: NDArray[np.floating], level: float = 0.95, draws:
     return float(low), float(high)
 
 
+def mean_with_interval(values: NDArray[np.floating]) -> tuple[float, float, float]:
+    """Return the mean of values (q,), nan left out, and the ends of its 95 % interval, see `bootstrap_interval`."""
+    return float(np.nanmean(values)), *bootstrap_interval(values)
+
+
 def exact_neighbours(
     queries: NDArray[np.float32], chunks: Iterable[tuple[int, NDArray[np.float32]]], k: int
 ) -> NDArray[np.int64]:

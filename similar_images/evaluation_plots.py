@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from similar_images.answer_quality import means
 from similar_images.encoder_comparison import EncoderFigures
-from similar_images.evaluation import bootstrap_interval
+from similar_images.evaluation import mean_with_interval
 from similar_images.images import source_name
 from similar_images.index_quality import OperatingPoint
 from similar_images.robustness import Firsts
@@ -35,7 +34,7 @@ def plot_encoders(figures: Sequence[EncoderFigures]) -> bytes:
     """Return a plot of quality over time, a point with its interval for each encoder."""
     figure, axes = _figure()
     for each in figures:
-        mean, low, high = means({"": each.quality.precision})[""]
+        mean, low, high = mean_with_interval(each.quality.precision)
         axes.errorbar(
             [each.milliseconds], [mean], yerr=[[mean - low], [high - mean]], fmt="o", capsize=3, label=_drawn(each.name)
         )
@@ -60,10 +59,9 @@ def plot_robustness(ways: Mapping[str, Firsts]) -> bytes:
     figure, axes = _figure(height=6)
     changes, height = list(next(iter(ways.values()))), 0.8 / len(ways)
     for number, (way, firsts) in enumerate(ways.items()):
-        values = np.array([values.mean() for values in firsts.values()])
-        ends = np.array([bootstrap_interval(values) for values in firsts.values()]).T
+        values, *ends = np.array([mean_with_interval(values) for values in firsts.values()]).T
         at = np.arange(len(changes)) + height * (number - (len(ways) - 1) / 2)
-        axes.barh(at, values, height, xerr=np.abs(ends - values), label=way, error_kw={"linewidth": 0.8})
+        axes.barh(at, values, height, xerr=np.abs(np.array(ends) - values), label=way, error_kw={"linewidth": 0.8})
     axes.set_yticks(range(len(changes)), changes)
     axes.set(xlim=(0, 1.02), xlabel="original first")
     axes.invert_yaxis()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images._files import replacing
-from similar_images.evaluation import bootstrap_interval
+from similar_images.evaluation import mean_with_interval
 from similar_images.images import source_name
 
 PAGE = Path(__file__).with_name("evaluation_report.html")
@@ -144,5 +144,4 @@ def verbatim(name: str) -> str:
 
 def interval(values: NDArray[np.float64]) -> str:
     """Return a mean and its 95 % interval in words."""
-    low, high = bootstrap_interval(values)
-    return f"{np.nanmean(values):.3f} ({low:.3f} to {high:.3f})"
+    return "{:.3f} ({:.3f} to {:.3f})".format(*mean_with_interval(values))
