@@ -15,7 +15,9 @@ from similar_images.runtimes import open_runtime
 from similar_images.weights import EncoderError
 
 SPEC = EncoderSpec("efficientnet_lite0")
-ANIMALS = {  # the animals among Caltech-101's folders whose name is an ImageNet class's, with the class
+# Animals of Caltech-101 with the ImageNet classes that they are, chosen with a look at each folder's figure: this tells
+# whether the network runs as it was trained, not how good it is on folders at large.
+ANIMALS = {
     "cougar_body": [286], "cougar_face": [286], "crayfish": [124], "dragonfly": [319], "flamingo": [130],
     "hedgehog": [334], "llama": [355], "lobster": [122, 123], "nautilus": [117], "panda": [388], "platypus": [103],
     "scorpion": [71], "tick": [78], "trilobite": [69],
