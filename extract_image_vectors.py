@@ -76,7 +76,7 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
 @click.option(
     "--encoder",
     default="vgg16",
-    help="efficientnet_lite0, compact, a model of keras.applications, or two joined by '+'.",
+    help="efficientnet_lite0, a model of keras.applications, or two joined by '+'.",
 )
 @click.option("--layer", type=click.Choice(["fc1", "fc2"]), help="Layer of vgg16.  [default: fc2]")
 @click.option(

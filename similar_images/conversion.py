@@ -23,7 +23,6 @@ from msgspec.structs import asdict
 
 from similar_images._files import cache_folder, card_path, digest, flush, is_unchanged, note_digest
 from similar_images.cards import CardError, ConvertedCard, read_card, write_card
-from similar_images.compact import REDUCTION, included_digest
 from similar_images.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
 from similar_images.images import Pixels
 from similar_images.locks import one_at_a_time
@@ -34,10 +33,6 @@ CALIBRATION_PHOTOS = 300
 # The first convolutions stay out of int8, up to this part of all multiplications: 1 of VGG16, 3 of MobileNetV2. With
 # these recall@10 of MobileNetV2's neighbours against those of float32 becomes 0.915 instead of 0.889.
 SPARED_PART = 0.1
-# So do pooling, the compact encoder's reduction and normalisation: its precision@10 on Caltech-101 is then 0.778
-# instead of 0.739.
-SPARED_TYPES = ["Power", "ReduceMean"]
-SPARED_NAMES = f".*({REDUCTION}|unit_normalization).*"
 
 
 @one_at_a_time
@@ -74,14 +69,11 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     """Return an encoder that was converted before, without loading it; None where it has to be loaded.
 
     Only encoders with named weights can be known again without a look at their weights, and only while Keras, which
-    makes them, is the same; of those that come with the project there is a digest.
+    makes them, is the same.
     """
-    names, weights = zip(*spec.parts, strict=True)
-    if spec.model_file or not set(weights) <= set(NAMED_WEIGHTS):
+    if spec.model_file or not all(weights in NAMED_WEIGHTS for _, weights in spec.parts):
         return None
     asked = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
-    if "compact" in names and spec.weights != "none":
-        asked["weights_digest"] = included_digest()  # of a joined encoder it is another: that is loaded each time
     for found in sorted(cache_folder().glob("*.xml.json")):
         card = _card(file := found.with_suffix(""))
         if card and all(getattr(card, key) == value for key, value in asked.items()) and is_whole(file):
@@ -137,9 +129,7 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path, rest: str) -> None:
                 preset=nncf.QuantizationPreset.MIXED,
                 subset_size=len(photos),
                 fast_bias_correction=False,
-                ignored_scope=nncf.IgnoredScope(
-                    names=_first_convolutions(model), types=SPARED_TYPES, patterns=[SPARED_NAMES], validate=False
-                ),
+                ignored_scope=nncf.IgnoredScope(names=_first_convolutions(model)),
             )
     except ImportError:
         raise EncoderError("--precision int8 needs one more package: pip install -r requirements-int8.txt") from None

@@ -9,6 +9,7 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from msgspec.structs import asdict
 
 from similar_images._files import digest, is_unchanged, replacing
 from similar_images.cards import CardError, EncoderCard, ModelCard, from_card, read_card, relative_to_card, write_card
-from similar_images.compact import build_compact
 from similar_images.efficientnet_lite0 import efficientnet_lite0
 from similar_images.images import Pixels, Resize, Source, area_shares, read_resized
 from similar_images.locks import one_at_a_time
@@ -39,12 +39,12 @@ class EncoderSpec:
     """Which encoder to make.
 
     Attributes:
-        name: "efficientnet_lite0", whose weights come through pip, or "compact", whose weights come with the project,
-            or a model of `keras.applications` in lower case ("vgg16", "resnet50", "efficientnet_b0"), or two of these
-            joined by "+": their L2-normalised vectors, concatenated. With `model_file`, the name to show.
+        name: "efficientnet_lite0", whose weights come through pip, or a model of `keras.applications` in lower case
+            ("vgg16", "resnet50", "efficientnet_b0"), or two of these joined by "+": their L2-normalised vectors,
+            concatenated. With `model_file`, the name to show.
         layer: "fc2" or "fc1" of vgg16; None for its default, and for all others, which are global average pooled.
-        weights: "imagenet" (Keras' download; for "compact" what was distilled from such), "none" (seeded, untrained),
-            or a weights file that fits the model. Two joined by "+" give each half of a joined encoder its own.
+        weights: "imagenet" (Keras' download, or through pip), "none" (seeded, untrained), or a weights file that fits
+            the model. Two joined by "+" give each half of a joined encoder its own.
         resize: how photos come to the model's size, see `images.resize`.
         model_file: a Keras model file from RGB pixels to a vector, loaded instead of building `name`.
         model_digest: the SHA-256 that this file must have to be loaded; None for any.
@@ -57,22 +57,22 @@ class EncoderSpec:
     model_file: Path | None = None
     model_digest: str | None = None
 
-    @property
-    def parts(self) -> list[tuple[str, str]]:
+    @cached_property
+    def parts(self) -> tuple[tuple[str, str], ...]:
         """Name and weights of each encoder that is joined; what a model file holds is one, whatever it is called.
 
         Raises:
             EncoderError: no two encoders, or no weights for each, can be told.
         """
         if self.model_file or "+" not in self.name:
-            return [(self.name, self.weights)]
+            return ((self.name, self.weights),)
         names, weights = self.name.split("+"), self.weights.split("+")
         if len(names) != 2 or len(weights) > 2:
             raise EncoderError(
                 f"{self.name} with weights {self.weights}: two encoders can be joined, each with one weights, whose "
                 "file has no '+' in its path"
             )
-        return list(zip(names, weights * 2, strict=False))
+        return tuple(zip(names, weights * 2, strict=False))
 
     @property
     def is_trained(self) -> bool:
@@ -171,9 +171,23 @@ def files_of(spec: EncoderSpec) -> list[Path]:
 
 
 def encoder_of_card(card: EncoderCard, path: Path) -> Encoder:
-    """Return the encoder that the card of `path` describes, which is loaded when its model is first asked for."""
+    """Return the encoder that the card of `path` describes, which is loaded when its model is first asked for.
+
+    Raises:
+        EncoderError: it is one that is no longer part of the project.
+    """
     assert card.weights_digest
-    return Encoder(spec_of_card(card, path), card.size, card.d, card.weights_digest)
+    spec = spec_of_card(card, path)
+    _refuse_compact(spec)
+    return Encoder(spec, card.size, card.d, card.weights_digest)
+
+
+def _refuse_compact(spec: EncoderSpec) -> None:
+    if any(name == "compact" for name, _ in spec.parts):
+        raise EncoderError(
+            "the compact encoder is no longer part of this project, its successor is efficientnet_lite0: 'make demo' "
+            "makes a gallery again, or extract the vectors again with --encoder efficientnet_lite0 --overwrite"
+        )
 
 
 @one_at_a_time
@@ -184,6 +198,7 @@ def load_encoder(spec: EncoderSpec) -> Encoder:
         WeightsUnavailableError: trained weights could not be downloaded.
         EncoderError: unknown name or layer, or a file that doesn't fit.
     """
+    _refuse_compact(spec)
     if file := spec.model_file:
         spec = replace(spec, model_digest=_checked_digest(file, spec.model_digest))
         return _encoder(spec, _load_model(file))
@@ -276,15 +291,13 @@ def _application(name: str) -> Any:
     usual = {known.lower(): known for known in functions}
     known = usual.get(name.lower().replace("_", "").replace("-", ""))
     if known is None:
-        choice = ", ".join(sorted([*usual, "compact"]))
+        choice = ", ".join(sorted(usual))
         raise EncoderError(f"there is no encoder {name!r}: choose one of {choice}, or two joined by '+'")
     return functions[known]
 
 
 def _build(name: str, layer: str | None, weights: str) -> Any:
     """Return the graph from uint8 pixels to a vector for one encoder."""
-    if name == "compact":
-        return build_compact(weights)
     keras = import_keras()
     application = _application(name)
     side = SIDES.get(application.__name__, DEFAULT_SIDE)

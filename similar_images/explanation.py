@@ -34,16 +34,16 @@ def explain(runtime: Runtime, query: Source, hit: Source) -> tuple[Floats, Float
         ImageReadError: a photo can't be read.
     """
     encoder: Encoder = runtime.encoder
-    if not isinstance(runtime, OpenVINORuntime) or "+" in encoder.spec.name:
+    if not isinstance(runtime, OpenVINORuntime) or len(encoder.spec.parts) > 1:
         raise EncoderError("only a single encoder that runs with OpenVINO can be explained")
-    (seen,) = runtime.feature_maps(np.stack([encoder.pixels(query), encoder.pixels(hit)]))
+    seen = runtime.feature_maps(np.stack([encoder.pixels(query), encoder.pixels(hit)]))
     return heat_maps(seen[0], seen[1])
 
 
 def heat_maps(query: Floats, hit: Floats) -> tuple[Floats, Floats]:
     """Return what each region adds to the cosine of two photos' mean features.
 
-    That cosine is the similarity for encoders that average their last convolutional layer: all but VGG16 and compact.
+    That cosine is the similarity for encoders that average their last convolutional layer: all but VGG16.
 
     Args:
         query: (h, w, c) float32, the features of the query's regions.

@@ -22,6 +22,7 @@ Floats = NDArray[np.float32]
 Tag = TypeVar("Tag")
 
 BATCH_SIZES = (1, 8, 32)  # that stay compiled, each with memory of its own: what comes is split and padded to these
+LAST_MAP = "last map"  # is compiled beside the batch sizes
 IN_FLIGHT = 3  # one that runs, one that waits for its turn, one being filled
 
 
@@ -51,7 +52,7 @@ class OpenVINORuntime:
         self.encoder, self.precision = encoder, precision
         self.agreement = float(precision == "f32")
         self._model, self._rest = model, rest
-        self._compiled: dict[int | tuple[int, ...], Any] = {}
+        self._compiled: dict[int | str, Any] = {}
         _RUNTIMES.add(self)
 
     def begin_anew(self) -> None:
@@ -65,7 +66,7 @@ class OpenVINORuntime:
         vectors: list[Floats] = []
         for start, size in _parts(len(pixels)):
             part = pixels[start : start + size]
-            vectors.append(self._run(self._compile(size), _padded(part, size))[0][: len(part)])
+            vectors.append(self._run(self._compile(size), _padded(part, size))[: len(part)])
         return np.concatenate(vectors)
 
     def encode_all(self, batches: Iterable[tuple[Tag, Pixels]]) -> Iterator[tuple[Tag, Floats]]:
@@ -90,39 +91,37 @@ class OpenVINORuntime:
             request.wait()
         return tag, np.array(request.get_output_tensor(0).data)
 
-    def feature_maps(self, pixels: Pixels, places: tuple[int, ...] = (2,)) -> list[Floats]:
-        """Return what the encoder sees at the places of a photo.
+    def feature_maps(self, pixels: Pixels) -> Floats:
+        """Return what the encoder sees at the spatial positions of a photo.
 
         Args:
             pixels: see `encode`.
-            places: how many places each way there must be at least.
 
         Returns:
-            For each of `places` the features of one layer, (b, p, p, channels): of the layers with so many places or
-            more it is one of those with the fewest, and of these the last.
+            (b, p, p, channels), the features of one layer: of those with p > 1 the last with the smallest p.
 
         Raises:
             EncoderError: there is no such layer.
         """
-        seen = self._run(self._up_to(places), pixels)
-        return [maps if maps.shape[1] == maps.shape[2] else np.moveaxis(maps, 1, 3) for maps in seen]
+        maps = self._run(self._up_to_last_map(), pixels)
+        return maps if maps.shape[1] == maps.shape[2] else np.moveaxis(maps, 1, 3)
 
-    def _run(self, compiled: Any, pixels: Pixels) -> list[Floats]:
+    def _run(self, compiled: Any, pixels: Pixels) -> Floats:
         with RUNNING, self._errors():
-            return [np.array(output) for output in compiled(pixels).values()]
+            return np.array(compiled(pixels)[0])
 
-    def _up_to(self, places: tuple[int, ...]) -> Any:
-        """Return the encoder up to the last layers that have so many places, compiled."""
+    def _up_to_last_map(self) -> Any:
+        """Return the encoder up to the layer that `feature_maps` returns, compiled."""
         with RUNNING:
-            if places not in self._compiled:
+            if LAST_MAP not in self._compiled:
                 model = self._model.clone()
                 outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
-                wanted = [[output for output in reversed(outputs) if _places(output) >= count] for count in places]
-                if not all(wanted):
-                    raise EncoderError(f"{self.encoder.spec.name} has no layer that tells places of a photo apart")
-                part = import_openvino().Model([min(layers, key=_places) for layers in wanted], model.get_parameters())
-                self._compiled[places] = self._ready(part)
-            return self._compiled[places]
+                maps = [output for output in reversed(outputs) if _positions(output) > 1]
+                if not maps:
+                    raise EncoderError(f"{self.encoder.spec.name} has no layer that tells positions in a photo apart")
+                part = import_openvino().Model([min(maps, key=_positions)], model.get_parameters())
+                self._compiled[LAST_MAP] = self._ready(part)
+            return self._compiled[LAST_MAP]
 
     def _compile(self, batch_size: int) -> Any:
         """Return the encoder for a batch size; one that is not of `BATCH_SIZES` is freed with whoever asked for it."""
@@ -172,7 +171,7 @@ def _padded(pixels: Pixels, size: int) -> Pixels:
     return np.pad(pixels, [(0, missing), (0, 0), (0, 0), (0, 0)]) if missing else pixels
 
 
-def _places(output: Any) -> int:
+def _positions(output: Any) -> int:
     """Return p of an output (any b, channels, p, p) or (any b, p, p, channels), 0 of any other."""
     shape = output.partial_shape
     if len(shape) != 4 or shape[0].is_static:

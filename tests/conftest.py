@@ -71,7 +71,7 @@ def cache(
     Only what is expensive is shared: what a test notes about an encoder replaces its own card.
     """
     folder = tmp_path_factory.mktemp("cache")
-    for name in sorted({"encoder", "vgg16", "compact", "lite0"} & set(request.fixturenames)):
+    for name in sorted({"encoder", "vgg16", "lite0"} & set(request.fixturenames)):
         kept = converted_file(request.getfixturevalue(name), session_cache)
         for file in kept.parent.glob(f"{kept.stem}.*"):
             os.link(file, folder / file.name)
@@ -95,11 +95,6 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="session")
 def vgg16() -> Encoder:
     return made(EncoderSpec("vgg16", weights="none"))
-
-
-@pytest.fixture(scope="session")
-def compact() -> Encoder:
-    return made(EncoderSpec("compact"))
 
 
 @pytest.fixture(scope="session")

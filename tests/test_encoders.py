@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import ROOT, write_vectors
 from msgspec.structs import asdict
+from msgspec.structs import replace as replace_fields
 from PIL import Image
 
-from similar_images.cards import VectorsCard, write_card
+from similar_images.cards import EncoderCard, VectorsCard, write_card
 from similar_images.encoders import (
+    SIDES,
     Encoder,
     EncoderSpec,
     encoder_of_card,
@@ -19,8 +21,11 @@ from similar_images.encoders import (
     load_or_save_encoder,
     spec_of_card,
 )  # fmt: skip
+from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
 from similar_images.runtimes import open_runtime
 from similar_images.tensorflow_runtime import TensorFlowRuntime
+from similar_images.vectors import open_vectors
 from similar_images.weights import EncoderError
 
 
@@ -74,20 +79,25 @@ def test_joined_encoders_concatenate_unit_vectors() -> None:
     assert np.allclose(vectors[:, 1280:], alone / np.linalg.norm(alone, axis=1, keepdims=True), atol=1e-4)
 
 
-def test_joined_encoder_gives_the_smaller_one_averaged_pixels_with_either_runtime() -> None:
-    joined = load_encoder(EncoderSpec("compact+mobilenet_v2", weights="none"))
+def test_joined_encoder_gives_the_smaller_one_averaged_pixels_with_either_runtime(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SIDES, "MobileNetV2", 112)
+    joined = load_encoder(EncoderSpec("mobilenet_v2+mobilenet", weights="none"))
     pixels = batch(112).repeat(2, axis=1).repeat(2, axis=2)  # every pixel four times: their mean is known
-    alone = TensorFlowRuntime(load_encoder(EncoderSpec("compact", weights="none"))).encode(batch(112))
+    alone = load_encoder(EncoderSpec("mobilenet_v2", weights="none")).model(batch(112)).numpy()
     for name in ("openvino", "tensorflow"):
         vectors = open_runtime(joined, name, "f32").encode(pixels)
-        assert vectors.shape == (2, 256 + 1280)
-        assert np.allclose(vectors[:, :256], alone, atol=1e-4)
+        assert vectors.shape == (2, 1280 + 1024)
+        assert np.allclose(vectors[:, :1280], alone / np.linalg.norm(alone, axis=1, keepdims=True), atol=1e-4)
 
 
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
         (EncoderSpec("vgg17"), "no encoder 'vgg17'.*vgg16"),
+        (EncoderSpec("compact"), "no longer part of this project, its successor is efficientnet_lite0"),
+        (EncoderSpec("mobilenet_v2+compact"), "no longer part of this project, its successor is efficientnet_lite0"),
         (EncoderSpec("resnet50", "fc1", "none"), "no layer fc1"),
         (EncoderSpec("vgg16", "conv1", "none"), "no layer 'conv1'"),
         (EncoderSpec("vgg16+vgg19+resnet50"), "two encoders can be joined"),
@@ -122,6 +132,19 @@ def test_encoder_survives_its_card(tmp_path: Path) -> None:
     assert again.weights_digest == encoder.weights_digest
     (tmp_path / "model.keras").unlink()  # it can be made again
     assert spec_of_card(card, tmp_path / "vectors" / "x.npy").model_file is None
+
+
+@pytest.mark.parametrize("name", ["compact", "compact+mobilenet_v2"])
+def test_gallery_of_the_compact_encoder_is_searched_by_its_own_photos_only(name: str, tmp_path: Path) -> None:
+    vectors, index = tmp_path / "v.npy", tmp_path / "v.faiss.index"
+    write_vectors(vectors, np.random.default_rng(0).random((8, 256), np.float32))
+    made = EncoderCard(encoder=name, weights="imagenet", weights_digest="0" * 64, size=(112, 112), d=256)
+    write_card(vectors, replace_fields(open_vectors(vectors).card, **asdict(made)))
+    build_index(open_vectors(vectors), index, IndexSettings())
+    gallery = Gallery.open(index)
+    assert [hit.image_id for hit in gallery.search(3, k=1)] == [3]
+    with pytest.raises(EncoderError, match="its successor is efficientnet_lite0: 'make demo' makes a gallery again"):
+        gallery.search(Image.new("RGB", (20, 20)))
 
 
 def test_card_keeps_a_weights_file_with_a_plus_in_its_name(tmp_path: Path, encoder: Encoder) -> None:

@@ -10,7 +10,7 @@ from killed_runs import State, killed_runs
 VECTORS, INDEX = "photos.saved_predictions.npy", "photos.faiss.index"
 EXTRACT = ("-d", "photos", "--encoder", "mobilenet_v2", "--weights", "none", "--precision", "f32", "-b", "1")
 BUILD = ("-i", VECTORS)
-DEMO = ("--images", "photos", "--folder", ".", "--encoder", "compact", "--no-open")
+DEMO = ("--images", "photos", "--folder", ".", "--encoder", "efficientnet_lite0", "--no-open")
 
 
 @pytest.fixture

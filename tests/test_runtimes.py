@@ -143,10 +143,10 @@ def test_int8_is_calibrated_once_and_then_opened_for_queries_too(
     assert file.stat().st_mtime_ns == written
 
 
-def test_int8_of_the_compact_encoder_keeps_its_vectors(compact: Encoder, photos: Path, tmp_path: Path) -> None:
-    sample = sample_photos(list_photos(photos), photos, compact, 75)
-    quick = open_runtime(compact, precision="int8", photos=lambda count: sample, int8_model=tmp_path / "int8.xml")
-    exact = open_runtime(compact, precision="f32").encode(sample)
+def test_int8_of_efficientnet_lite0_keeps_its_vectors(lite0: Encoder, photos: Path, tmp_path: Path) -> None:
+    sample = sample_photos(list_photos(photos), photos, lite0, 75)
+    quick = open_runtime(lite0, precision="int8", photos=lambda count: sample, int8_model=tmp_path / "int8.xml")
+    exact = open_runtime(lite0, precision="f32").encode(sample)
     assert cosines(quick.encode(sample), exact).mean() > 0.98
 
 

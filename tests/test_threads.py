@@ -69,8 +69,8 @@ def test_explanations_by_many_threads_are_those_of_one(gallery: Gallery) -> None
         assert all(np.array_equal(each, heats) for each in same)
 
 
-def test_untrained_encoders_loaded_by_many_threads_are_the_same(compact: Encoder) -> None:
-    untrained = EncoderSpec("compact", weights="none")
+def test_untrained_encoders_loaded_by_many_threads_are_the_same() -> None:
+    untrained = EncoderSpec("mobilenet", weights="none")
     assert len(set(at_once(lambda thread: load_encoder(untrained).weights_digest))) == 1
 
 
@@ -122,8 +122,8 @@ import os, signal, numpy as np
 from similar_images.encoders import EncoderSpec, load_encoder
 from similar_images.runtimes import open_runtime
 
-runtime = open_runtime(load_encoder(EncoderSpec("compact")), "tensorflow")
-black = np.zeros((1, 112, 112, 3), np.uint8)
+runtime = open_runtime(load_encoder(EncoderSpec("mobilenet", weights="none")), "tensorflow")
+black = np.zeros((1, 224, 224, 3), np.uint8)
 runtime.encode(black)
 if (child := os.fork()) == 0:
     signal.alarm(60)
@@ -140,7 +140,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), runtime.encode(black).
 def test_forked_process_says_that_it_cannot_use_tensorflow() -> None:
     *said, last = printed(FORK_TENSORFLOW).splitlines()
     assert [line[:45] for line in said] == ["TensorFlow does not run in a process that was"] * 2
-    assert last == "0 (1, 256)"
+    assert last == "0 (1, 1024)"
 
 
 def test_gallery_that_was_pickled_finds_the_same_in_another_process(index_file: Path, tmp_path: Path) -> None:
