@@ -47,6 +47,7 @@ def efficientnet_lite0(weights: str | None, input_shape: tuple[int, int, int], *
 
     Source: Tan and Le: EfficientNet (2019); its Lite variant has neither squeeze-and-excitation nor swish.
     """
+    trained = _arrays(read_tensors()) if weights == "imagenet" else None  # first: building the network takes seconds
     keras = import_keras()
     pixels = keras.Input(input_shape)
     features = _normalised(keras.layers.Conv2D(32, 3, 2, "same", use_bias=False)(pixels))
@@ -55,8 +56,8 @@ def efficientnet_lite0(weights: str | None, input_shape: tuple[int, int, int], *
             features = _block(features, kernel, 1 if number else stride, expansion, channels)
     features = _normalised(keras.layers.Conv2D(1280, 1, use_bias=False)(features))
     network = keras.Model(pixels, keras.layers.GlobalAveragePooling2D()(features), name="efficientnet_lite0")
-    if weights == "imagenet":
-        network.set_weights(_arrays(read_tensors())[: len(network.weights)])
+    if trained:
+        network.set_weights(trained[: len(network.weights)])
     return network
 
 
