@@ -150,8 +150,10 @@ class IndexCard(Card, kw_only=True):
         index: what Faiss' index factory would call it.
         asked_for: likewise, before it was fitted to the size of the gallery.
         metric: in words.
-        n: number of vectors in it.
-        d: their length.
+        n: number of photos that can be found.
+        d: dimension of their vectors.
+        missing: rows without a vector, which are never found.
+        deviations: see `Measure`; none for the raw cosine.
         nprobe: inverted lists to look into.
         rerank: candidates to compare exactly.
         train_seconds: how long its training took.
@@ -167,6 +169,8 @@ class IndexCard(Card, kw_only=True):
     metric: str
     n: Positive
     d: Positive
+    missing: list[Count] = []
+    deviations: list[float] = []
     nprobe: Positive
     rerank: Count
     train_seconds: float

@@ -1,10 +1,12 @@
 """Measures of search quality, each with its definition."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from similar_images.index import GalleryIndex
+from similar_images.measure import Comparison
 from similar_images.vectors import VectorFile, normalise
 
 BLOCK = 4096  # rows that queries are compared with at a time
@@ -36,8 +38,9 @@ def recall_at_k(exact: NDArray[np.float32], found: NDArray[np.float32]) -> float
 
 
 def distances_to_others(
+    index: GalleryIndex,
     vectors: VectorFile,
-    queries: NDArray[np.float32],
+    queries: Sequence[Comparison],
     rows: NDArray[np.int64],
     found: Sequence[NDArray[np.int64]],
     k: int,
@@ -45,8 +48,9 @@ def distances_to_others(
     """Return the exact distances of rows of a vectors file to what they found, themselves left out.
 
     Args:
+        index: that of the vectors.
         vectors: where all vectors are.
-        queries: (q, d) float32, the vectors of the rows that asked, of length 1.
+        queries: (q,) made of the vectors of the rows that asked.
         rows: (q,) which rows these are.
         found: ids that each query found, of any number.
         k: how many of these to take, from the first on.
@@ -57,7 +61,7 @@ def distances_to_others(
     distances = np.full((len(rows), k), np.inf, np.float32)
     for line, query, row, ids in zip(distances, queries, rows, found, strict=True):
         others = ids[ids != row][:k]
-        line[: len(others)] = vectors.distances(query, others)
+        line[: len(others)] = index.distances(query, others, vectors)
     return distances
 
 
@@ -154,31 +158,35 @@ def mean_with_interval(values: NDArray[np.floating]) -> tuple[float, float, floa
 
 
 def exact_neighbours(
-    queries: NDArray[np.float32], chunks: Iterable[tuple[int, NDArray[np.float32]]], k: int
+    queries: NDArray[np.float32],
+    chunks: Iterable[tuple[int, NDArray[np.float32]]],
+    k: int,
+    units: Callable[[NDArray[np.float32]], NDArray[np.float32]] = normalise,
 ) -> NDArray[np.int64]:
     """Return the k nearest vectors of each query by comparing it to all of them.
 
     Args:
-        queries: (q, d) float32 of length 1.
+        queries: (q, d) float32 units.
         chunks: (first row, (c, d) float32 rows) that make up all vectors, of any length; rows of zeros are left out.
         k: how many, at most the number of vectors that are not zero.
+        units: gives the units (n, d) of vectors, see `Measure.units`; for the raw cosine they are L2-normalised.
 
     Returns:
         (q, k) int64 rows, nearest (by the cosine) first.
     """
     best = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
-    for start, units in _blocks(chunks):
-        cosines = np.where(units.any(axis=1), queries @ units.T, -np.inf)
+    for start, block in _blocks(chunks):
+        cosines = np.where(block.any(axis=1), queries @ units(block).T, -np.inf)
         best = np.hstack([best, cosines])
-        rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + len(units)), cosines.shape)])
+        rows = np.hstack([rows, np.broadcast_to(np.arange(start, start + len(block)), cosines.shape)])
         nearest = np.argpartition(-best, k - 1, axis=1)[:, :k]
         best, rows = np.take_along_axis(best, nearest, 1), np.take_along_axis(rows, nearest, 1)
     return np.take_along_axis(rows, np.argsort(-best, axis=1, kind="stable"), 1)
 
 
 def _blocks(chunks: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield chunks in smaller parts, L2-normalised: what is compared with them takes memory by their rows."""
+    """Yield chunks in smaller parts: what is compared with them takes memory by their rows."""
     for start, chunk in chunks:
         for at in range(0, len(chunk), BLOCK):
-            yield start + at, normalise(chunk[at : at + BLOCK])
+            yield start + at, chunk[at : at + BLOCK]

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.gallery import Gallery, Query
-from similar_images.vectors import normalise
 
 RELEVANT_WEIGHT = 1.0
 IRRELEVANT_WEIGHT = 0.3  # with more, a single irrelevant mark makes results worse, see benchmarks/feedback.py
@@ -32,7 +31,9 @@ def refined(
     vector = gallery.vector(query)
     if not (relevant or irrelevant):
         return vector
-    return rocchio(normalise(vector[None])[0], gallery.stored(relevant), gallery.stored(irrelevant))
+    unit = gallery.measure.units(vector[None])[0]
+    moved = rocchio(unit, gallery.stored(relevant), gallery.stored(irrelevant))
+    return np.asarray(gallery.measure.vectors_of(moved[None])[0])
 
 
 def rocchio(

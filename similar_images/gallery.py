@@ -19,11 +19,14 @@ from similar_images.encoders import Encoder, encoder_of_card, files_of, label, l
 from similar_images.images import Box, Pixels, Source, cropped, is_url, read_image, resize
 from similar_images.index import SUFFIX, GalleryIndex, GalleryIndexError
 from similar_images.locks import one_at_a_time
+from similar_images.measure import FOCUS, Comparison, Measure
 from similar_images.near_duplicates import kept_apart
+from similar_images.neighbours import expanded
 from similar_images.photo_region import photo_region
 from similar_images.runtimes import Runtime, format_of, open_runtime_for_queries, precision_for_queries, precision_of
-from similar_images.vectors import VectorFile, VectorsError, normalise, open_vectors, read_names
+from similar_images.vectors import VectorFile, VectorsError, open_vectors, read_names
 
+NEAR_DUPLICATE = 0.1  # a distance; what is as near to a query stays first
 MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
 LOOKED_AT_ONCE = 16
 ITSELF = 0.1  # distance, at most, of a picture that the gallery has
@@ -33,6 +36,7 @@ Query = Source | int | np.integer | NDArray[np.generic]
 Distances = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Nearest = Callable[[int], tuple[Distances, Ids]]
+Search = Callable[[Comparison, int], tuple[Distances, Ids]]
 
 
 class GalleryError(ValueError):
@@ -52,7 +56,7 @@ class Hit:
         image_id: the photo's row in the vectors and line in the file list, from 0.
         name: as the file list has it.
         path: where the photo should lie.
-        distance: squared L2 between the L2-normalised vectors, 0 (equal) to 4.
+        distance: squared L2 between its unit and the query's, see `measure`: 0 (equal) to 4.
         similarity: their cosine, 1 - distance / 2.
     """
 
@@ -73,6 +77,7 @@ class Gallery:
         card: what the vectors' card says.
         index: the opened index.
         vectors: the opened vectors, or None where the file is missing: then distances are approximate.
+        measure: how similarity is measured.
     """
 
     def __init__(self, path: Path, index: GalleryIndex, vectors: VectorFile | None, names: list[str]) -> None:
@@ -80,6 +85,7 @@ class Gallery:
         self.path = path
         self.index = index
         self.vectors = vectors
+        self.measure: Measure = index.measure
         self.names = names
         self.card: VectorsCard = index.card.vectors_card
         self._encoder: Encoder | None = None
@@ -157,6 +163,8 @@ class Gallery:
         rerank: int | None = None,
         among: NDArray[np.bool_] | None = None,
         apart: float = 0,
+        focus: float | None = None,
+        expand: int = 0,
         find_photo: bool = True,
     ) -> list[Hit]:
         """Return the photos most similar to a query.
@@ -167,11 +175,16 @@ class Gallery:
                 tuple of these looks for what is similar to all of them.
             k: how many; the gallery may have fewer.
             nprobe: how many of the index's lists to look into: more is slower and misses less; None for its card's.
-            rerank: how many of the index's candidates to compare exactly; 0 trusts its approximate distances, None is
-                for its card's.
+            rerank: how many of the index's candidates to compare exactly; 0 compares them by what the index holds, None
+                is for its card's.
             among: (n,) bool, which rows may be found, see `filters.matching`; None for all. k of these are found.
             apart: greedy near-duplicate suppression: a hit that is at most this far from a better one is left out. 0
                 leaves out none. The nearest 5,000 are looked at, or k or `rerank` where that is more.
+            focus: below 0 finds the same photo though it was changed, above 0 photos of the same kind, 0 is the centred
+                cosine, see `measure`; -1 to 1. None for 0.1, or 0 where the index has no components.
+            expand: search again by the query and this many of its first hits, see `neighbours`; 0 for a single search.
+                Near-duplicates of the query and the first hit stay first; all other distances are to the expanded
+                query.
             find_photo: whether a path, an address or bytes ask by the photo that is found inside, see `photo_in`; what
                 the gallery has itself stays whole.
 
@@ -186,21 +199,46 @@ class Gallery:
         """
         nprobe = self.index.nprobe if nprobe is None else nprobe
         rerank = self.index.rerank if rerank is None else rerank
-        _check_numbers(k, nprobe, rerank, apart)
+        _check_numbers(k, nprobe, rerank, apart, expand)
         if among is not None:
             among = self._searchable(among)
-        vector = normalise(self.vector(query, find_photo)[None])[0]
-        nearest = partial(
-            self.index.search,
-            vector,
-            nprobe=nprobe,
-            vectors=self.vectors,
-            rerank=rerank,
-            among=among,
-            own=self.row(query),
+        found = partial(
+            self.index.search, nprobe=nprobe, vectors=self.vectors, rerank=rerank, among=among, own=self.row(query)
         )
+        comparison = Comparison(self.measure, self.vector(query, find_photo), self._focus(focus))
+        nearest = partial(found, comparison)
+        if expand:
+            nearest = partial(self._among_neighbours, found, comparison, expand)
         distances, ids = self._kept_apart(nearest, k, max(k, rerank), apart) if apart else nearest(k)
         return [self._hit(rank, *found) for rank, found in enumerate(zip(ids, distances, strict=True), 1)]
+
+    def _focus(self, focus: float | None) -> float:
+        if focus is None:
+            return FOCUS if self.measure.can_focus else 0
+        if not isinstance(focus, Real) or not -1 <= focus <= 1:
+            raise GalleryError(f"focus={focus!r}: it must be a number from -1 to 1")
+        if focus and not self.measure.can_focus:
+            raise GalleryError(
+                "this gallery can't be focused: its index has no components; build it without --pca none"
+            )
+        return float(focus)
+
+    def _among_neighbours(self, found: Search, query: Comparison, expand: int, k: int) -> tuple[Distances, Ids]:
+        """Return the k nearest to a query and its first hits; what is nearest to the query alone stays first."""
+        distances, ids = found(query, max(k, expand + 1))
+        is_itself = distances <= 0
+        first = ids[~is_itself][:expand]
+        if not len(first):
+            return distances[:k], ids[:k]
+        unit = expanded(query.unit, self.stored(first), 1 - distances[~is_itself][:expand] / 2)
+        wider = Comparison(self.measure, self.measure.vectors_of(unit[None])[0], query.focus)
+        stays = distances <= max(NEAR_DUPLICATE, distances[~is_itself][0])
+        wider_distances, wider_ids = found(wider, k + int(stays.sum()))
+        others = ~np.isin(wider_ids, ids[stays])
+        wider_distances, wider_ids = wider_distances[others], wider_ids[others]
+        least = wider_distances[0] if len(wider_ids) else np.inf
+        distances = np.append(np.minimum(distances[stays], least), wider_distances)
+        return distances[:k], np.append(ids[stays], wider_ids)[:k]
 
     def _kept_apart(self, nearest: Nearest, k: int, few: int, apart: float) -> tuple[Distances, Ids]:
         """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
@@ -216,7 +254,7 @@ class Gallery:
             yield self.stored(ids[start : start + LOOKED_AT_ONCE])
 
     def vector(self, query: Query | Sequence[Query], find_photo: bool = False) -> NDArray[np.float32]:
-        """Return the feature vector (d,) float32 of a query, for several the mean of their L2-normalised ones.
+        """Return the feature vector (d,) float32 of a query, for several the one whose unit is the mean of theirs.
 
         Args:
             query: see `search`.
@@ -228,11 +266,12 @@ class Gallery:
         if isinstance(query, list | tuple):
             if not query:
                 raise GalleryError("there is no query: give at least one")
-            return self._checked(normalise(np.stack([self.vector(each, find_photo) for each in query])).mean(axis=0))
+            units = self.measure.units(np.stack([self.vector(each, find_photo) for each in query]))
+            return self._checked(self.measure.vectors_of(units.mean(axis=0)[None])[0])
         if isinstance(query, np.ndarray) and query.ndim == 1:
             return self._checked(query)
         row = self.row(query)
-        if row is not None and self.vectors is not None:
+        if row is not None and self.can_compare:
             return self._with_direction(row)
         if row is not None:
             return self._encode(self.photo_path(row))
@@ -272,27 +311,38 @@ class Gallery:
         whole, photo = (self.search(vector, 1)[0].distance for vector in vectors)
         return (vectors[0], None) if whole <= min(photo, ITSELF) else (vectors[1], box)
 
-    def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the L2-normalised vectors (r, d) float32 of rows (r,), from the vectors file.
-
-        Raises:
-            GalleryError: that file is missing.
-        """
-        return normalise(self._stored.array[np.asarray(rows, np.int64)])
-
     @property
-    def _stored(self) -> VectorFile:
-        if self.vectors is None:
-            raise GalleryError(f"the vectors file {self._vectors_path} is missing, which this needs: put it back")
-        return self.vectors
+    def can_compare(self) -> bool:
+        """Whether any two photos can be compared: by the vectors file, or by the components that the index holds."""
+        return self.vectors is not None or len(self.measure.components) > 0
 
-    def distances(self, vector: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the exact distances (r,) float32 of a vector (d,) to rows (r,), by the vectors file.
+    def stored(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the units (r, d) float32 of rows (r,), see `measure`; without the vectors file by the components.
 
         Raises:
-            GalleryError: that file is missing, or see `search`.
+            GalleryError: that file is missing, and the index holds no components.
         """
-        return self._stored.distances(normalise(self._checked(vector)[None])[0], np.asarray(rows, np.int64))
+        self._check_can_compare()
+        rows = np.asarray(rows, np.int64)
+        if self.vectors is None:
+            return self.measure.expressed(self.index.components(rows))
+        return self.measure.units(self.vectors.array[rows])
+
+    def _check_can_compare(self) -> None:
+        if not self.can_compare:
+            raise GalleryError(f"the vectors file {self._vectors_path} is missing, which this needs: put it back")
+
+    def distances(
+        self, vector: NDArray[np.float32], rows: Sequence[int] | NDArray[np.int64], focus: float = 0
+    ) -> NDArray[np.float32]:
+        """Return the distances (r,) float32 of a vector (d,) to rows (r,), exact by the vectors file, see `search`.
+
+        Raises:
+            GalleryError: that file is missing, and the index holds no components; or see `search`.
+        """
+        self._check_can_compare()
+        comparison = Comparison(self.measure, self._checked(vector), self._focus(focus))
+        return self.index.distances(comparison, np.asarray(rows, np.int64), self.vectors)
 
     def estimated_distances(self, vector: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the distances (n,) float32 of a vector (d,) to all photos, as the index estimates them; nan for none.
@@ -300,7 +350,8 @@ class Gallery:
         Raises:
             GalleryError: see `search`.
         """
-        distances, ids = self.index.candidates(normalise(self._checked(vector)[None])[0], len(self), len(self))
+        comparison = Comparison(self.measure, self._checked(vector))
+        distances, ids = self.index.search(comparison, len(self), self.index.nlist or 1, None, len(self))
         estimated = np.full(len(self.names), np.nan, np.float32)
         estimated[ids] = distances
         return estimated
@@ -416,8 +467,11 @@ class Gallery:
         return with_vector
 
     def _with_direction(self, row: int) -> NDArray[np.float32]:
-        assert self.vectors is not None
-        vector = np.asarray(self.vectors.array[row], np.float32)
+        """Return the stored vector (d,) of a row; without the vectors file, the one that its components tell of."""
+        if self.vectors is None:
+            vector = np.asarray(self.measure.vectors_of(self.stored([row]))[0])
+        else:
+            vector = np.asarray(self.vectors.array[row], np.float32)
         if not vector.any():
             reasons = {failure.row: failure.reason for failure in self.card.failures}
             raise GalleryError(f"{self.names[row]} has no vector: {reasons.get(row, 'its row is all zeros')}")
@@ -430,8 +484,8 @@ class Gallery:
         return self._checked(self.runtime.encode(pixels[None])[0])
 
 
-def _check_numbers(k: int, nprobe: int, rerank: int, apart: float) -> None:
-    for name, number, least in (("k", k, 1), ("nprobe", nprobe, 1), ("rerank", rerank, 0)):
+def _check_numbers(k: int, nprobe: int, rerank: int, apart: float, expand: int) -> None:
+    for name, number, least in (("k", k, 1), ("nprobe", nprobe, 1), ("rerank", rerank, 0), ("expand", expand, 0)):
         if not isinstance(number, Integral) or number < least:
             raise GalleryError(f"{name}={number!r}: it must be a whole number, {least} or more")
     if not isinstance(apart, Real) or not apart >= 0:

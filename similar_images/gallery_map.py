@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from similar_images._files import BusyError, is_unchanged
 from similar_images.cards import CardError, MapCard, read_card, replacing_with_card
 from similar_images.gallery import Gallery, GalleryError
-from similar_images.pca import principal_directions
-from similar_images.vectors import normalise
+from similar_images.pca import principal_components
 
 Method = Literal["pca", "umap"]
 Floats = NDArray[np.float32]
@@ -42,11 +41,11 @@ def coordinates(
         (n, 2) float32, between -1 and 1; nan for photos without a vector.
 
     Raises:
-        GalleryError: the vectors file is missing.
+        GalleryError: the vectors file is missing, and the index holds no components.
 
     Source: McInnes, Healy, Melville: UMAP (2018), for "umap".
     """
-    if gallery.vectors is None:
+    if not gallery.can_compare:
         raise GalleryError("the map needs the vectors file, which is missing: put it back")
     file = map_path(gallery, method)
     kept = _kept(file, gallery, method)
@@ -67,16 +66,16 @@ def map_path(gallery: Gallery, method: Method) -> Path:
 
 
 def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
-    """Return the principal components (r, d_out) of the vectors of rows (r,), learnt from a sample."""
-    assert gallery.vectors is not None
-    sampled = np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE])
-    sample = np.concatenate(list(gallery.vectors.sample(sampled)))
-    directions = principal_directions(sample, min(d_out, sample.shape[1]), seed=0)
+    """Return the first principal components (r, d_out) of the units of rows (r,): the index's own, or of a sample."""
+    if gallery.measure.can_focus:
+        return gallery.index.components(rows)[:, :d_out]
+    sample = gallery.stored(np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE]))
+    directions, _ = principal_components(sample - sample.mean(axis=0), d_out, seed=0)
     reduced = []
-    for start, chunk in gallery.vectors.chunks():
-        reduced.append(normalise(chunk) @ directions.T)
-        progress((start + len(chunk)) / len(gallery.names))
-    return np.concatenate(reduced)[rows]
+    for start in range(0, len(rows), SAMPLE):
+        reduced.append(gallery.stored(rows[start : start + SAMPLE]) @ directions.T)
+        progress(min(1, (start + SAMPLE) / len(rows)))
+    return np.concatenate(reduced)
 
 
 def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float], None]) -> Floats:

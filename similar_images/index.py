@@ -1,4 +1,9 @@
-"""The Faiss index of a gallery: squared L2 distances between L2-normalised vectors, row numbers as ids."""
+"""The Faiss index of a gallery: the candidates of a search, compared exactly where the vectors are.
+
+An id is a row of the vectors file. The default index holds the measure itself: transforms that L2-normalise, take the
+mean away, L2-normalise and reduce to principal components, and the components of every photo as float16, by which
+candidates are compared without the vectors.
+"""
 
 import contextlib
 import math
@@ -11,6 +16,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import BusyError, is_unchanged, mend, opened_path
 from similar_images.cards import CardError, IndexCard, read_card
+from similar_images.measure import Comparison, Measure
 from similar_images.vectors import VectorFile
 
 Floats = NDArray[np.float32]
@@ -18,8 +24,8 @@ Ids = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 
 SUFFIX = ".faiss.index"
-RERANK = 250
 FEW = 2000
+EXACT = ("Flat", "Center,Flat")
 
 
 class GalleryIndexError(ValueError):
@@ -33,8 +39,9 @@ class GalleryIndex:
         card: what the index is made of.
         nprobe: how many inverted lists to look into, unless asked otherwise.
         rerank: how many candidates to re-rank, unless asked otherwise.
-        exact: whether its distances are exact without re-ranking.
+        exact: whether it finds the same as exact search does, without the vectors.
         nlist: how many inverted lists it has, 0 for none.
+        measure: what it compares by.
     """
 
     def __init__(self, index: Any, card: IndexCard) -> None:
@@ -42,10 +49,15 @@ class GalleryIndex:
         self.card = card
         self.nprobe: int = card.nprobe
         self.rerank: int = card.rerank
-        self.exact = card.index == "Flat"
-        self._index = index
-        self._layers = list(layers_of(index))
+        self.exact = card.index in EXACT
+        self._whole = index  # what is inside goes with it
+        self.measure, self._index = _measure_of(index, card)
+        self._layers = list(layers_of(self._index))
         self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
+        self._present: Rows | None = None
+        if card.missing:
+            self._present = np.ones(index.ntotal, np.bool_)
+            self._present[card.missing] = False
 
     @classmethod
     def open(cls, path: Path) -> "GalleryIndex":
@@ -79,35 +91,44 @@ class GalleryIndex:
                 f"{path} is not the index that its card describes, it was damaged or replaced by another: build it "
                 "again with build_search_db.py --overwrite"
             )
-        if (index.ntotal, index.d) != (card.n, card.d):
+        n = card.n + len(card.missing)
+        if (index.ntotal, index.d) != (n, card.d) or max(card.missing, default=0) >= n:
             raise GalleryIndexError(
-                f"{path} holds {index.ntotal:,} vectors of dimension {index.d}, but its card says {card.n:,} of "
+                f"{path} holds {index.ntotal:,} vectors of dimension {index.d}, but its card says {n:,} of "
                 f"{card.d}: they are of different runs; build it again with build_search_db.py --overwrite"
             )
         return cls(index, card)
 
     def candidates(
-        self, query: Floats, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
-    ) -> tuple[Floats, Ids]:
-        """Return the nearest vectors by the distances that the index can tell, approximate unless it is exact.
+        self, query: Comparison, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
+    ) -> Ids:
+        """Return the ids of the nearest vectors as the index alone ranks them, whatever the query's focus.
 
         Args:
-            query: (d,) float32 of length 1.
+            query: what to compare with.
             k: how many.
             nprobe: how many inverted lists to look into; an index without any ignores it.
             among: (n,) bool, which vectors may be found; None for all.
             least: more lists are looked into until this many are found; None for k.
 
         Returns:
-            Distances (found,) and ids (found,), nearest first and equally near ones by their ids; fewer than `least`
-            where there are no more, or where a graph doesn't lead to more.
+            Ids (found,), nearest first; fewer than `least` where there are no more, or where a graph doesn't lead to
+            more.
         """
+        return self._candidates(query, k, nprobe, self._allowed(among), least)[1]
+
+    def _candidates(
+        self, query: Comparison, k: int, nprobe: int, among: Rows | None, least: int | None = None
+    ) -> tuple[Floats, Ids]:
         least = min(k if least is None else least, self._count(among))
         while True:
-            distances, ids = self._found(query, min(k, self.card.n), nprobe, among)
+            distances, ids = self._found(query.components, min(k, self.card.n), nprobe, among)
             if len(ids) >= least or nprobe >= self.nlist:
                 return distances, ids
             nprobe = min(2 * nprobe, self.nlist)
+
+    def _allowed(self, among: Rows | None) -> Rows | None:
+        return self._present if among is None else among if self._present is None else among & self._present
 
     def _count(self, among: Rows | None) -> int:
         return self.card.n if among is None else min(self.card.n, int(np.count_nonzero(among)))
@@ -119,7 +140,7 @@ class GalleryIndex:
         except RuntimeError:
             if among is None:
                 raise
-            distances, ids = self._found(query, self.card.n, self.nlist, None)  # of an index that can't select, PQ say
+            distances, ids = self._found(query, self._index.ntotal, self.nlist, None)  # it can't select: PQ, say
             return distances[among[ids]][:k], ids[among[ids]][:k]
         order = np.lexsort((ids[0], distances[0]))
         order = order[ids[0][order] >= 0]
@@ -127,7 +148,7 @@ class GalleryIndex:
 
     def search(
         self,
-        query: Floats,
+        query: Comparison,
         k: int,
         nprobe: int,
         vectors: VectorFile | None,
@@ -138,37 +159,66 @@ class GalleryIndex:
         """Return the nearest vectors, the best candidates re-ranked by their exact distances.
 
         Args:
-            query: (d,) float32 of length 1.
+            query: what to compare with.
             k: how many.
             nprobe: how many inverted lists to look into; more where these hold fewer than k.
-            vectors: where the exact vectors are; None for no re-ranking.
-            rerank: how many candidates to re-rank, 0 for none.
+            vectors: where the exact vectors are; None to compare by what the index holds.
+            rerank: how many candidates to re-rank, 0 to compare them by what the index holds.
             among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
             own: the id of the vector that the query is, which is found before its copies; None for another query.
 
         Returns:
             Squared L2 distances (found,), smallest first, and ids (found,); equally near ones by their ids.
         """
-        if vectors is None or self.exact or not rerank:
-            distances, ids = self.candidates(query, k, nprobe, among)
+        among = self._allowed(among)
+        vectors = vectors if rerank or self.exact else None
+        if vectors is None and not len(self.measure.components):
+            distances, ids = self._candidates(query, k, nprobe, among)
         else:
-            ids = self._to_compare(query, k, nprobe, len(vectors.array), rerank, among)
-            distances = vectors.distances(query, ids)
-        compares = vectors is not None and (self.exact or rerank > 0)
-        if compares and own is not None and own not in ids and (among is None or among[own]):  # it has many copies
-            ids, distances = np.append(ids, own), np.append(distances, np.float32(0))
+            ids = self._to_compare(query, k, nprobe, rerank or self.rerank, among)
+            if own is not None and own not in ids and (among is None or among[own]):  # it has many copies
+                ids = np.append(ids, own)
+            distances = self.distances(query, ids, vectors)
         order = np.lexsort((ids, ids != own, distances))[:k]
         order = order[np.isfinite(distances[order])]
         return distances[order], ids[order]
 
-    def _to_compare(self, query: Floats, k: int, nprobe: int, n: int, rerank: int, among: Rows | None) -> Ids:
+    def distances(self, query: Comparison, ids: Ids, vectors: VectorFile | None) -> Floats:
+        """Return the squared L2 distances (c,) to ids (c,), exact by a vectors file, else by the index's components."""
+        if vectors is None:
+            return query.distances_by_components(self.components(ids))
+        distances = np.empty(len(ids), np.float32)
+        for some, block in vectors.gathered(ids):
+            distances[some] = query.distances(block, lambda some=some: self.components(ids[some]))  # type: ignore[misc]
+        return distances
+
+    def components(self, ids: Ids) -> Floats:
+        """Return the components (r, c) float32 of the units of ids (r,); zeros for a photo without a vector."""
+        holder = self._layers[0]
+        holder = getattr(holder, "refine_index", holder)
+        components: Floats = holder.reconstruct_batch(np.ascontiguousarray(ids))
+        return components
+
+    def _to_compare(self, query: Comparison, k: int, nprobe: int, rerank: int, among: Rows | None) -> Ids:
         """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
         count = self._count(among)
         if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
-            _, ids = self.candidates(query, max(k, rerank), nprobe, among, least=k)
+            _, ids = self._candidates(query, max(k, rerank), nprobe, among, least=k)
             if len(ids) >= k:  # a graph may not lead to as many
                 return np.sort(ids)
-        return np.arange(n) if among is None else np.flatnonzero(among)
+        return np.arange(self._index.ntotal) if among is None else np.flatnonzero(among)
+
+
+def _measure_of(index: Any, card: IndexCard) -> tuple[Measure, Any]:
+    """Return the measure that an index holds, and the index behind its transforms; the raw cosine for any other."""
+    if not card.deviations:
+        return Measure.raw(card.d), index
+    import faiss
+
+    _, centring, _, reducing = (faiss.downcast_VectorTransform(index.chain.at(at)) for at in range(4))
+    mean = faiss.vector_to_array(centring.mean)
+    components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, card.d)
+    return Measure(mean, components, np.array(card.deviations, np.float32)), faiss.downcast_index(index.index)
 
 
 def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:
@@ -181,10 +231,6 @@ def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) 
     if isinstance(index, faiss.IndexRefine):
         inner = _parameters(inside, k, nprobe, among)
         return faiss.IndexRefineSearchParameters(base_index_params=inner, k_factor=index.k_factor)
-    if isinstance(index, faiss.IndexIDMap):
-        if among is not None and isinstance(inside[0], faiss.IndexPreTransform | faiss.IndexRefine):
-            among = among[faiss.vector_to_array(index.id_map)]  # it translates what it gets itself, not what is inside
-        return _parameters(inside, k, nprobe, among)
     selector = {} if among is None else {"sel": faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))}
     if isinstance(index, faiss.IndexIVF):
         nprobe = min(nprobe, index.nlist)
@@ -221,3 +267,8 @@ def _one_thread() -> Iterator[None]:
 def nprobe_for(nlist: int) -> int:
     """Return how many of nlist inverted lists to look into: 32 of 100, and a smaller fraction of more."""
     return max(1, min(nlist, round(3.2 * math.sqrt(nlist))))
+
+
+def rerank_for(n: int) -> int:
+    """Return how many candidates of n photos to compare exactly: 100, and from 6,400 photos on up to 250."""
+    return max(100, min(250, round(1.25 * math.sqrt(n))))

@@ -1,7 +1,9 @@
 """Building the index of a gallery: choosing a kind, training it, filling it, and checking it against exact search.
 
-By default `PCAR96,IVF100,PQ16`: vectors are reduced to their 96 principal components, sorted into 100 lists by their
-nearest centroid, and kept as 16 codes of 8 bits. A gallery too small to train that gets less, see `fit_to_gallery`.
+By default the index holds the measure, see `measure`: vectors are L2-normalised, centred, L2-normalised and reduced to
+their 128 principal components. These are sorted into 100 lists by their nearest centroid, kept as 16 codes of 8 bits,
+which find candidates, and as float16, by which the candidates are compared. A small gallery gets less, see
+`fit_to_gallery`.
 """
 
 import contextlib
@@ -19,8 +21,9 @@ from numpy.typing import NDArray
 from similar_images._files import opened_path
 from similar_images.cards import IndexCard, relative_to_card, replacing_with_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
-from similar_images.index import RERANK, GalleryIndex, GalleryIndexError, layers_of, nprobe_for
-from similar_images.pca import principal_directions
+from similar_images.index import GalleryIndex, GalleryIndexError, layers_of, nprobe_for, rerank_for
+from similar_images.measure import WEIGHED, Comparison, Measure
+from similar_images.pca import principal_components
 from similar_images.vectors import VectorFile, normalise
 
 Floats = NDArray[np.float32]
@@ -32,8 +35,11 @@ POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to le
 POINTS_PER_CODE = 4
 TRAIN_POINTS_PER_CODE = 64
 TRAIN_POINTS_FOR_PCA = 8192
+FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
+K_FACTOR = 4  # candidates by codes, for each that is compared by its components
 TRAIN_POINTS_FOR_OTHERS = 16384
 USUAL_BITS = 8
+NO_SPREAD = 1e-9  # of units around their mean: all photos are the same
 MULTI_INDEX = "\x01"  # what Faiss calls a quantizer whose centroids are not learnt each for itself
 CHECK_QUERIES = 200
 RECALL_K = 10
@@ -47,47 +53,47 @@ class IndexSettings:
         nlist: number of inverted lists; None for a rule, see `fit_to_gallery`.
         m: number of codes per vector.
         nbits: bits per code.
-        pca: dimension to reduce to before that, or None; vectors that are no longer than it stay as they are.
-        factory: a string for `faiss.index_factory` instead of all of the above.
+        pca: number of principal components of the centred vectors to keep, or None for the raw cosine.
+        factory: a string for `faiss.index_factory` instead of all of the above, of the raw cosine.
         train_size: how many vectors to train on, a seeded sample; None for enough of them.
-        rotate: dimension, at least the vectors' own, that a random rotation brings them to, or None.
+        flat: whether photos are compared with all others rather than with those of some lists.
     """
 
     nlist: int | None = 100
     m: int = 16
     nbits: int = 8
-    pca: int | None = 96
+    pca: int | None = 128
     factory: str | None = None
     train_size: int | None = None
-    rotate: int | None = None
+    flat: bool = False
 
 
 def fit_to_gallery(settings: IndexSettings, n: int, d: int) -> IndexSettings:
-    """Return the settings that n vectors of length d can train.
+    """Return the settings that n vectors of dimension d can train.
 
-    The rule: below 4 vectors per code of the product quantizer (1,024 for 8 bits) the index is Flat, which is exact.
-    Above, nlist is 4 times the square root of n where it is left to this rule, and each list has at least 39 vectors on
-    average, so nlist is at most n / 39. Codes keep their bits: on galleries this small, codebooks that know each vector
-    find more neighbours than smaller ones. m divides the dimension: what vectors are reduced to is rounded down to a
-    multiple of m, and vectors that are not reduced are rotated into the next multiple, which keeps their distances.
+    The rule: below 20 vectors there is no centring. Below 4 vectors per code of the product quantizer (1,024 for 8
+    bits) the index is Flat and keeps all components, which is exact. Above, nlist is 4 times the square root of n where
+    it is left to this rule, and each list has at least 39 vectors on average, so nlist is at most n / 39. Codes keep
+    their bits: on galleries this small, codebooks that know each vector find more neighbours than smaller ones.
     """
     if settings.factory:
         return settings
+    pca = settings.pca if n >= FEWEST_TO_CENTRE else None
     if n < POINTS_PER_CODE << settings.nbits:
-        return IndexSettings(factory="Flat")
+        return IndexSettings(pca=pca and min(n, d), flat=True)
     nlist = max(1, min(settings.nlist or round(4 * math.sqrt(n)), n // POINTS_PER_LIST))
-    pca = settings.pca if settings.pca and settings.pca < d else None
-    m = min(settings.m, pca or d)
-    rotate = None if pca or d % m == 0 else d + m - d % m
-    return replace(settings, nlist=nlist, m=m, pca=pca and pca - pca % m, rotate=rotate)
+    pca = pca and min(pca, d)
+    return replace(settings, nlist=nlist, m=min(settings.m, pca or d), pca=pca)
 
 
 def describe(settings: IndexSettings) -> str:
-    """Return what Faiss' index factory would call the index."""
+    """Return what an index is called, by the words of Faiss' index factory."""
     if settings.factory:
         return settings.factory
-    transform = f"PCAR{settings.pca}," if settings.pca else f"RR{settings.rotate}," if settings.rotate else ""
-    return f"{transform}IVF{settings.nlist},PQ{settings.m}x{settings.nbits}"
+    if settings.flat:
+        return "Center,Flat" if settings.pca else "Flat"
+    codes = f"IVF{settings.nlist},PQ{settings.m}x{settings.nbits}"
+    return f"Center,PCA{settings.pca},{codes},Refine(SQfp16)" if settings.pca else codes
 
 
 def build_index(
@@ -110,41 +116,50 @@ def build_index(
         BusyError: another run is writing the index.
     """
     _check_folder(output)
-    d = vectors.array.shape[1]
-    rows = _rows_with_vector(vectors, progress)
+    n, d = vectors.array.shape
+    rows, mean = _survey(vectors, progress)
     fitted = fit_to_gallery(settings, len(rows), d)
+    if mean @ mean > 1 - NO_SPREAD:  # they are all the same
+        fitted = replace(fitted, pca=None)
     card = IndexCard(
         index=describe(fitted),
         asked_for=describe(replace(settings, nlist=settings.nlist or fitted.nlist)),
-        metric="squared L2 of L2-normalised vectors",
+        metric=f"squared L2 of {'centred, ' if fitted.pca else ''}L2-normalised vectors",
         n=len(rows),
         d=d,
+        missing=np.setdiff1d(np.arange(n), rows).tolist(),
         nprobe=1,
-        rerank=RERANK,
+        rerank=rerank_for(len(rows)),
         train_seconds=0,
         vectors=relative_to_card(vectors.path, output),
         vectors_card=vectors.described(),
     )
     with _faiss_errors(f"build {card.index} from {card.n:,} vectors of dimension {d}"):
-        index = _built(fitted, vectors, rows, card, progress)
+        index = _built(fitted, vectors, rows, mean, card, progress)
     _write(index, output, card)
     return card
 
 
-def _built(settings: IndexSettings, vectors: VectorFile, rows: Ids, card: IndexCard, progress: Progress) -> Any:
+def _built(
+    settings: IndexSettings, vectors: VectorFile, rows: Ids, mean: Floats, card: IndexCard, progress: Progress
+) -> Any:
     """Return the index of some rows, and note on its card how it was trained and how it compares with exact search."""
     began = time.monotonic()
     progress("training", 0)
-    index, trained_on = _trained(settings, vectors, rows)
+    measure = _learnt(settings, vectors, rows, mean)
+    card.deviations = measure.deviations.tolist()
+    index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
     asking = _asking(rows, trained_on)
-    queries = normalise(vectors.array[asking])
-    exact = exact_neighbours(queries, _adding(index, vectors, rows, progress), min(RECALL_K + 1, len(rows)))
+    queries = measure.units(vectors.array[asking])
+    adding = _adding(index, vectors, measure, progress)
+    exact = exact_neighbours(queries, adding, min(RECALL_K + 1, len(rows)), measure.units)
     progress("checking", 0)
-    opened = GalleryIndex(index, card)
+    whole = _with_measure(index, measure)
+    opened = GalleryIndex(whole, card)
     opened.nprobe = card.nprobe = nprobe_for(opened.nlist)
-    card.self_check = _self_check(opened, vectors, asking, queries, exact, trained_on)
-    return index
+    card.self_check = _self_check(opened, vectors, asking, exact, trained_on)
+    return whole
 
 
 def _check_folder(output: Path) -> None:
@@ -152,23 +167,36 @@ def _check_folder(output: Path) -> None:
         raise GalleryIndexError(f"{output} can't be written: {output.parent} is no folder that you may write to")
 
 
-def _rows_with_vector(vectors: VectorFile, progress: Progress) -> Ids:
-    """Return the rows that are not zero.
+def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Floats]:
+    """Return the rows that are not zero, and the mean (d,) of their L2-normalised vectors.
 
     Raises:
         GalleryIndexError: there are none, or some hold values that are no numbers.
     """
-    found = []
+    found, total = [], np.zeros(vectors.array.shape[1])
     for start, chunk in vectors.chunks():
         largest = np.maximum(chunk.max(axis=1), -chunk.min(axis=1))
         if not np.isfinite(largest).all():
             raise GalleryIndexError(f"{vectors.path} holds values that are not finite: extract the vectors again")
         found.append(np.flatnonzero(largest) + start)
+        total += normalise(chunk).sum(axis=0, dtype=np.float64)
         progress("reading", (start + len(chunk)) / len(vectors.array))
     rows = np.concatenate(found)
     if not len(rows):
         raise GalleryIndexError(f"{vectors.path} holds only rows of zeros: there is nothing to search")
-    return rows
+    return rows, np.asarray(total / len(rows), np.float32)
+
+
+def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, mean: Floats) -> Measure:
+    """Return the measure of a gallery, its components learnt from a sample."""
+    if not settings.pca:
+        return Measure.raw(len(mean))
+    centred = replace(Measure.raw(len(mean)), mean=mean)
+    size = settings.train_size or TRAIN_POINTS_FOR_PCA
+    sample = np.sort(np.random.default_rng(SEED).permutation(rows)[:size])
+    units = np.concatenate([centred.units(block) for block in vectors.sample(sample)])
+    components, deviations = principal_components(units, settings.pca, SEED)
+    return Measure(mean, components, deviations[:WEIGHED])
 
 
 @contextlib.contextmanager
@@ -207,32 +235,35 @@ def _asking(rows: Ids, trained_on: Ids) -> Ids:
     return np.sort(np.random.default_rng(SEED).choice(candidates, min(CHECK_QUERIES, len(candidates)), replace=False))
 
 
-def _adding(index: Any, vectors: VectorFile, rows: Ids, progress: Progress) -> Iterator[tuple[int, Floats]]:
-    """Yield the chunks of a vectors file, each once rows of it are in the index; one pass serves two purposes."""
+def _adding(index: Any, vectors: VectorFile, measure: Measure, progress: Progress) -> Iterator[tuple[int, Floats]]:
+    """Yield the chunks of a vectors file, each once its rows are in the index; one pass serves two purposes."""
     for start, chunk in vectors.chunks():
-        first, last = np.searchsorted(rows, (start, start + len(chunk)))
-        there = rows[first:last]
-        index.add_with_ids(normalise(chunk[there - start]), there)
+        index.add(_reduced(measure, chunk))
         progress("adding", (start + len(chunk)) / len(vectors.array))
         yield start, chunk
 
 
-def _trained(settings: IndexSettings, vectors: VectorFile, rows: Ids) -> tuple[Any, Ids]:
-    """Return an index that takes ids with the vectors that are added, and which of some rows it was trained on."""
-    import faiss
+def _reduced(measure: Measure, vectors: Floats) -> Floats:
+    """Return what the index keeps of vectors (n, d): the components of their units, or these themselves."""
+    units = measure.units(vectors)
+    return units @ measure.components.T if len(measure.components) else units
 
-    index = _untrained(settings, vectors.array.shape[1])
+
+def _trained(settings: IndexSettings, vectors: VectorFile, rows: Ids, measure: Measure) -> tuple[Any, Ids]:
+    """Return a trained index of what `_reduced` gives, and which of some rows it was trained on."""
+    index = _untrained(settings, len(measure.components) or vectors.array.shape[1])
     size = 0 if index.is_trained else settings.train_size or _points_to_train(index)
     sample = np.sort(np.random.default_rng(SEED).choice(rows, min(size, len(rows)), replace=False))
     if not index.is_trained:
-        _train(index, vectors, sample)
-    keeps_ids = isinstance(_chain(index)[1], faiss.IndexIVF)
-    return index if keeps_ids else faiss.IndexIDMap(index), sample
+        _train(index, vectors, sample, measure)
+    return index, sample
 
 
 def _untrained(settings: IndexSettings, d: int) -> Any:
     import faiss
 
+    if settings.flat:
+        return faiss.IndexFlatL2(d)
     index = faiss.index_factory(d, settings.factory, faiss.METRIC_L2) if settings.factory else _ivf_pq(settings, d)
     for layer in layers_of(index):
         if hasattr(layer, "do_polysemous_training"):
@@ -241,19 +272,47 @@ def _untrained(settings: IndexSettings, d: int) -> Any:
 
 
 def _ivf_pq(settings: IndexSettings, d: int) -> Any:
+    """Return inverted lists of codes; components are dealt out to them in turn, so that each has as much to tell."""
     import faiss
 
-    transform = None
-    if settings.pca:
-        transform = faiss.LinearTransform(d, settings.pca, False)
-    elif settings.rotate:
-        transform = faiss.RandomRotationMatrix(d, settings.rotate)
-        transform.init(SEED)
-    d = transform.d_out if transform else d
-    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(d), d, settings.nlist, settings.m, settings.nbits, faiss.METRIC_L2)
+    d_codes = d + -d % settings.m
+    index = faiss.IndexIVFPQ(
+        faiss.IndexFlatL2(d_codes), d_codes, settings.nlist, settings.m, settings.nbits, faiss.METRIC_L2
+    )
     # `fit_to_gallery` decides what is enough, not a warning
     index.cp.min_points_per_centroid = index.pq.cp.min_points_per_centroid = 1
-    return faiss.IndexPreTransform(transform, index) if transform else index
+    if settings.pca or d_codes != d:
+        dealt = np.arange(d_codes).reshape(-1, settings.m).T.ravel()
+        remapping = faiss.RemapDimensionsTransform(d, d_codes, True)
+        sources = np.where(dealt < d, dealt, -1)  # -1 stands for zeros
+        faiss.copy_array_to_vector(sources.astype(np.int32), remapping.map)
+        index = faiss.IndexPreTransform(remapping, index)
+    if not settings.pca:
+        return index
+    refined = faiss.IndexRefine(index, faiss.IndexScalarQuantizer(d, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2))
+    refined.k_factor = K_FACTOR
+    return refined
+
+
+def _with_measure(index: Any, measure: Measure) -> Any:
+    """Return an index that takes vectors as they are, and holds what `_reduced` does to them."""
+    import faiss
+
+    if measure.mean is None:
+        return index
+    c, d = measure.components.shape
+    centring, reducing = faiss.CenteringTransform(d), faiss.LinearTransform(d, c, False)
+    faiss.copy_array_to_vector(measure.mean, centring.mean)
+    faiss.copy_array_to_vector(measure.components.ravel(), reducing.A)
+    reducing.is_trained = centring.is_trained = True
+    reducing.is_orthonormal = True
+    whole = index
+    for transform in (reducing, faiss.NormalizationTransform(d), centring, faiss.NormalizationTransform(d)):
+        if whole is index:
+            whole = faiss.IndexPreTransform(transform, index)
+        else:
+            whole.prepend_transform(transform)
+    return whole
 
 
 def _points_to_train(index: Any) -> int:
@@ -262,6 +321,17 @@ def _points_to_train(index: Any) -> int:
     bits = [layer.pq.nbits for layer in layers if hasattr(layer, "pq")]
     lists = [layer.nlist for layer in layers if getattr(layer, "quantizer_trains_alone", MULTI_INDEX) != MULTI_INDEX]
     return max(TRAIN_POINTS_PER_CODE << max(bits, default=USUAL_BITS), POINTS_PER_LIST * max(lists, default=0))
+
+
+def _train(index: Any, vectors: VectorFile, rows: Ids, measure: Measure) -> None:
+    """Train an index on rows of a vectors file, which are kept in memory only as its transforms leave them."""
+    transforms, inner = _chain(index)
+    for number, transform in enumerate(transforms):
+        if not transform.is_trained:
+            thinned = rows[:: max(1, len(rows) // TRAIN_POINTS_FOR_OTHERS)][:TRAIN_POINTS_FOR_OTHERS]
+            transform.train(_transformed(transforms[:number], vectors, thinned, measure))
+    inner.train(_transformed(transforms, vectors, rows, measure))
+    index.is_trained = True
 
 
 def _chain(index: Any) -> tuple[list[Any], Any]:
@@ -274,54 +344,31 @@ def _chain(index: Any) -> tuple[list[Any], Any]:
     return transforms, faiss.downcast_index(index.index)
 
 
-def _train(index: Any, vectors: VectorFile, rows: Ids) -> None:
-    """Train an index on rows of a vectors file, which are kept in memory only as its transforms leave them."""
-    transforms, inner = _chain(index)
-    for number, transform in enumerate(transforms):
-        if not transform.is_trained:
-            _train_transform(transform, transforms[:number], vectors, rows)
-    inner.train(_transformed(transforms, vectors, rows))
-    index.is_trained = True
-
-
-def _train_transform(transform: Any, before: list[Any], vectors: VectorFile, rows: Ids) -> None:
-    import faiss
-
-    if type(transform) is not faiss.LinearTransform:
-        transform.train(_transformed(before, vectors, _thinned(rows, TRAIN_POINTS_FOR_OTHERS)))
-        return
-    sample = _transformed(before, vectors, _thinned(rows, TRAIN_POINTS_FOR_PCA))
-    faiss.copy_array_to_vector(principal_directions(sample, transform.d_out, SEED).ravel(), transform.A)
-    transform.is_trained = True
-
-
-def _thinned(rows: Ids, count: int) -> Ids:
-    return rows[:: max(1, len(rows) // count)][:count]
-
-
-def _transformed(transforms: Iterable[Any], vectors: VectorFile, rows: Ids) -> Floats:
-    """Return rows (r,) of a vectors file, L2-normalised and then put through transforms."""
+def _transformed(transforms: Iterable[Any], vectors: VectorFile, rows: Ids, measure: Measure) -> Floats:
+    """Return what an index keeps of rows (r,) of a vectors file, put through transforms."""
     blocks = []
     for block in vectors.sample(rows):
+        block = _reduced(measure, block)  # noqa: PLW2901
         for transform in transforms:
             block = transform.apply(block)  # noqa: PLW2901
         blocks.append(block)
     return np.concatenate(blocks)
 
 
-def _self_check(
-    index: GalleryIndex, vectors: VectorFile, rows: Ids, queries: Floats, exact: Ids, trained_on: Ids
-) -> dict[str, Any]:
+def _self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids, exact: Ids, trained_on: Ids) -> dict[str, Any]:
     """Measure recall@k against exact search, with rows of the gallery as queries that must not find themselves."""
     k = min(RECALL_K, index.card.n - 1)
     if k < 1:
         return {}
-    nearest = distances_to_others(vectors, queries, rows, list(exact), k)
+    queries = [Comparison(index.measure, np.asarray(vectors.array[row], np.float32)) for row in rows]
+    nearest = distances_to_others(index, vectors, queries, rows, list(exact), k)
     check: dict[str, Any] = {"queries": len(rows), "k": k, "rerank": index.rerank}
     check["trained_on_queries"] = bool(np.isin(rows, trained_on).any())
     for name, rerank in (("approximate", 0), ("reranked", index.rerank)):
         began = time.perf_counter()
         found = [index.search(query, k + 1, index.nprobe, vectors, rerank)[1] for query in queries]
         check[f"ms_{name}"] = round((time.perf_counter() - began) / len(queries) * 1000, 3)
-        check[f"recall_{name}"] = round(recall_at_k(nearest, distances_to_others(vectors, queries, rows, found, k)), 4)
+        check[f"recall_{name}"] = round(
+            recall_at_k(nearest, distances_to_others(index, vectors, queries, rows, found, k)), 4
+        )
     return check

@@ -4,33 +4,42 @@ import numpy as np
 from numpy.typing import NDArray
 
 OVERSAMPLING = 16
-ITERATIONS = 8
+ITERATIONS = 6
+NOTHING = 1e-12  # of the variance: components with less are rounding
 
 
-def principal_directions(sample: NDArray[np.float32], d_out: int, seed: int) -> NDArray[np.float32]:
-    """Return the matrix that reduces vectors to their principal components, randomly rotated.
-
-    The rotation spreads the variance evenly over the components, as product quantization wants it. The directions come
-    from subspace iteration on the covariance matrix.
+def principal_components(
+    sample: NDArray[np.float32], count: int, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the principal components of vectors about zero, by subspace iteration.
 
     Args:
-        sample: (n, d) float32, not modified.
-        d_out: length of the reduced vectors, at most d.
-        seed: of the start and of the rotation.
+        sample: (n, d) float32, not modified; not all zeros.
+        count: how many components at most; those without any variance are left out.
+        seed: of the start.
 
     Returns:
-        (d_out, d) float32 with orthonormal rows; reduced = vectors @ matrix.T.
+        (c, d) float32 with orthonormal rows, by descending variance, and the square root (c,) float32 of the variance
+        along each; reduced = vectors @ matrix.T.
 
     Source: Halko, Martinsson, Tropp: Finding structure with randomness (2011), algorithm 4.4.
     """
-    d = sample.shape[1]
-    random = np.random.default_rng(seed)
-    mean = sample.mean(axis=0)
-    covariance = sample.T @ sample - len(sample) * np.outer(mean, mean)
-    basis = random.standard_normal((d, min(d, d_out + OVERSAMPLING)), np.float32)
-    for _ in range(ITERATIONS):
-        basis, _ = np.linalg.qr(covariance @ basis)
-    _, within = np.linalg.eigh(basis.T @ covariance @ basis)
-    directions = basis @ within[:, ::-1][:, :d_out]
-    rotation, _ = np.linalg.qr(random.standard_normal((d_out, d_out), np.float32))
-    return np.ascontiguousarray(rotation @ directions.T, np.float32)
+    n, d = sample.shape
+    square = sample @ sample.T if n < d else sample.T @ sample
+    basis = np.random.default_rng(seed).standard_normal(
+        (len(square), min(len(square), count + OVERSAMPLING)), np.float32
+    )
+    for _ in range(ITERATIONS if basis.shape[1] < len(square) else 1):
+        basis, _ = np.linalg.qr(square @ basis)
+    variances, within = np.linalg.eigh((basis.T @ square @ basis).astype(np.float64))
+    kept = np.flatnonzero(variances > NOTHING * variances.sum())[::-1][:count]
+    directions = (basis @ within[:, kept].astype(np.float32)).T
+    if n < d:
+        directions = _orthonormal(directions @ sample)
+    return np.ascontiguousarray(directions, np.float32), np.sqrt(variances[kept] / n).astype(np.float32)
+
+
+def _orthonormal(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return orthonormal rows (c, d) that span what rows (c, d) do, in their order and sense."""
+    basis, triangle = np.linalg.qr(rows.T)
+    return (basis * np.sign(np.diag(triangle))).T

@@ -35,7 +35,6 @@ CHUNK_BYTES = 64 << 20
 SAMPLE_BYTES = 16 << 20
 CACHE_BYTES = 1 << 20  # what stays in a core's cache from one step of a calculation to the next
 MAPPED_BYTES = 1 << 30
-NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
 SMALLEST_SQUARE = 1e-30  # of a length; the squares of smaller components lose digits in float32
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
@@ -85,31 +84,14 @@ class VectorFile:
             return self.card.digest == card.digest
         return is_unchanged(self.file, card.digest)
 
-    def distances(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Return squared L2 distances (c,) of a query (d,) of length 1 to rows (c,), L2-normalised; inf to zeros.
-
-        Equal rows are equally far, and 0 from themselves.
-        """
-        distances = np.empty(len(rows), np.float32)
+    def gathered(self, rows: NDArray[np.int64]) -> Iterator[tuple[slice, Floats]]:
+        """Yield which of rows (n,) and copies (r, d) float32 of them, few enough to stay in the processor's cache."""
         at_a_time = self._rows_in(CACHE_BYTES)
         for start in range(0, len(rows), at_a_time):
-            distances[start : start + at_a_time] = self._distances(query, rows[start : start + at_a_time])
+            some = slice(start, start + at_a_time)
+            yield some, np.asarray(self.array[rows[some]], np.float32)
         if self.array.nbytes > MAPPED_BYTES:
             self._unmap()
-        return distances
-
-    def _distances(self, query: Floats, rows: NDArray[np.int64]) -> Floats:
-        """Return the distances (c,) of a query to a few rows, whose copy stays in the processor's cache."""
-        found = np.asarray(self.array[rows], np.float32)
-        with np.errstate(all="ignore"):
-            squares = np.vecdot(found, found)
-            distances: Floats = 2 - 2 * np.vecdot(found, query) / np.sqrt(squares)
-        imprecise = ~(distances > NEAR) | is_extreme(squares)
-        if imprecise.any():
-            units = normalise(self.array[rows[imprecise]])
-            differences = units - query
-            distances[imprecise] = np.where(units.any(axis=1), np.vecdot(differences, differences), np.inf)
-        return distances
 
     def _unmap(self) -> None:
         """Unmap what was read: Linux maps up to 2 MB around a row, and soon the whole of a large file."""

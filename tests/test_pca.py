@@ -1,21 +1,28 @@
+"""Principal components against NumPy's singular value decomposition."""
+
 import numpy as np
+import pytest
 
-from similar_images.pca import principal_directions
-
-
-def test_principal_directions_span_what_svd_finds() -> None:
-    rng = np.random.default_rng(1)
-    sample = (rng.standard_normal((400, 64)) * np.geomspace(10, 0.1, 64) + 3).astype(np.float32)
-    directions = principal_directions(sample, 8, seed=0)
-    _, _, exact = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)
-    assert np.allclose(directions @ directions.T, np.eye(8), atol=1e-4)
-    overlap = np.linalg.svd(directions @ exact[:8].T, compute_uv=False)  # cosines of the angles between both subspaces
-    assert overlap.min() > 0.99
+from similar_images.pca import principal_components
 
 
-def test_principal_directions_rotated_share_the_variance() -> None:
-    rng = np.random.default_rng(1)
-    sample = (rng.standard_normal((2000, 32)) * np.geomspace(10, 0.1, 32)).astype(np.float32)
-    spread = (sample @ principal_directions(sample, 8, seed=0).T).var(axis=0)
-    plain = np.sort(sample.var(axis=0))[::-1][:8]
-    assert spread.max() / spread.min() < plain.max() / plain.min() / 2
+@pytest.mark.parametrize(("n", "d"), [(400, 60), (60, 400)])
+def test_principal_components_are_the_singular_vectors(n: int, d: int) -> None:
+    random = np.random.default_rng(0)
+    factors = random.standard_normal((n, 40)) * 0.8 ** np.arange(40)
+    sample = (factors @ random.standard_normal((40, d))).astype(np.float32)
+    _, values, vectors = np.linalg.svd(sample.astype(np.float64), full_matrices=False)
+    components, deviations = principal_components(sample, 8, seed=0)
+    np.testing.assert_allclose(np.abs(np.sum(components * vectors[:8], axis=1)), 1, atol=1e-3)
+    np.testing.assert_allclose(components @ components.T, np.eye(8), atol=1e-5)
+    np.testing.assert_allclose(deviations, values[:8] / np.sqrt(n), rtol=1e-4)
+
+
+def test_principal_components_leave_out_what_has_no_variance() -> None:
+    rows = np.zeros((5, 4), np.float32)
+    rows[:, 0], rows[:2, 2] = 1, 3
+    components, deviations = principal_components(rows, 4, seed=0)
+    assert components.shape == (2, 4)
+    assert (deviations > 0).all()
+    np.testing.assert_allclose(components @ components.T, np.eye(2), atol=1e-5)
+    np.testing.assert_allclose(rows @ components.T @ components, rows, atol=1e-5)

@@ -1,0 +1,148 @@
+"""The measure of similarity, defined once: the centred cosine, with a dial from "the same photo" to "the same kind".
+
+A photo's unit is its vector L2-normalised, less the mean of the gallery's L2-normalised vectors, and L2-normalised
+again. The similarity of two photos is the cosine of their units, which is about 0 for photos that have nothing in
+common; their distance is the squared L2 distance between the units, 2 - 2 * similarity. With a focus p the units are
+weighed first: each of their leading principal components by the p-th power of its standard deviation, in proportion to
+that of the last one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.vectors import is_extreme, normalise
+
+Floats = NDArray[np.float32]
+
+FOCUS = 0.1
+WEIGHED = 128  # leading components that a focus weighs, one by one; all others count as the last of these
+NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
+NO_DIRECTION = 1e-5  # from the mean: that near to it, what is left is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Measure:
+    """How similar two photos of a gallery are.
+
+    Attributes:
+        mean: (d,) float32, of the gallery's L2-normalised vectors; None for the raw cosine.
+        components: (c, d) float32, orthonormal principal directions of the gallery's units; none for the raw cosine.
+        deviations: (w,) float32, w <= c: standard deviation of the units along each of the first w of these,
+            descending.
+    """
+
+    mean: Floats | None
+    components: Floats
+    deviations: Floats
+
+    @classmethod
+    def raw(cls, d: int) -> "Measure":
+        """Return the raw cosine of vectors of dimension d."""
+        return cls(None, np.zeros((0, d), np.float32), np.zeros(0, np.float32))
+
+    @property
+    def can_focus(self) -> bool:
+        """Whether there are components to weigh."""
+        return len(self.deviations) > 0
+
+    def units(self, vectors: NDArray[np.floating]) -> Floats:
+        """Return the units (n, d) float32 of vectors (n, d) of any scale; what has no direction becomes zeros."""
+        units = normalise(vectors)
+        if self.mean is None:
+            return units
+        has_vector = units.any(axis=1)
+        units -= self.mean
+        units[~has_vector | (np.vecdot(units, units) < NO_DIRECTION**2)] = 0
+        return normalise(units)
+
+    def vectors_of(self, units: Floats) -> Floats:
+        """Return the L2-normalised vectors (n, d) float32 that have the directions (n, d) as their units."""
+        units = normalise(units)
+        if self.mean is None:
+            return units
+        along = units @ self.mean
+        lengths = np.sqrt(along**2 + 1 - self.mean @ self.mean) - along
+        return np.where(units.any(axis=1, keepdims=True), self.mean + lengths[:, None] * units, 0)
+
+    def weights(self, focus: float) -> Floats:
+        """Return what a focus weighs the leading components (w,) by."""
+        return (self.deviations / self.deviations[-1:]) ** np.float32(focus)
+
+    def weigh(self, units: Floats, focus: float) -> Floats:
+        """Return units (n, d) weighed by a focus, L2-normalised."""
+        if not focus:
+            return units
+        leading = self.components[: len(self.deviations)]
+        return normalise(units + ((self.weights(focus) - 1) * (units @ leading.T)) @ leading)
+
+    def expressed(self, components: Floats) -> Floats:
+        """Return the units (n, d) that components (n, c) alone tell of."""
+        return normalise(components) @ self.components
+
+
+class Comparison:
+    """A vector made ready to be compared with many.
+
+    Attributes:
+        unit: (d,) float32, its unit.
+        components: (c,) float32, those of the unit; the unit itself where the measure has none.
+        focus: what units are weighed by.
+        length: of the weighed unit.
+        towards: (d,) float32; the dot product of another unit with it is the cosine times the length of that, weighed.
+    """
+
+    def __init__(self, measure: Measure, vector: Floats, focus: float = 0) -> None:
+        """Take a vector (d,) of any scale."""
+        self.measure = measure
+        self.focus = focus if measure.can_focus else 0
+        self.unit = measure.units(vector[None])[0]
+        self.components = measure.components @ self.unit if len(measure.components) else self.unit
+        w = len(measure.deviations)
+        self._weights = measure.weights(self.focus)
+        self._extra = self._weights**2 - 1
+        own = self.components[:w]
+        self.length = float(np.sqrt(1 + self._extra @ own**2)) if w else 1.0
+        weighed = self.unit + (self._extra * own) @ measure.components[:w] if self.focus else self.unit
+        self.towards: Floats = weighed / np.float32(self.length)
+        self._shift = 0.0 if measure.mean is None else float(measure.mean @ self.towards)
+        self._offset = 0.0 if measure.mean is None else float(measure.mean @ measure.mean)
+
+    def distances(self, vectors: Floats, components: Callable[[], Floats]) -> Floats:
+        """Return the squared L2 distances (n,) to vectors, equal ones equally far, and 0 from themselves.
+
+        Args:
+            vectors: (n, d) float32 of any scale; it is infinitely far to zeros.
+            components: gives those (n, c) of their units; asked only where a focus weighs them.
+        """
+        mean = self.measure.mean
+        with np.errstate(all="ignore"):
+            squares = np.vecdot(vectors, vectors)
+            lengths = np.sqrt(squares)
+            cosines = np.vecdot(vectors, self.towards) / lengths
+            centred = np.float32(1)
+            if mean is not None:
+                centred = 1 - 2 * np.vecdot(vectors, mean) / lengths + self._offset
+                cosines = (cosines - self._shift) / np.sqrt(centred)
+            if self.focus:
+                cosines /= np.sqrt(1 + np.vecdot(components()[:, : len(self._extra)] ** 2, self._extra))
+            distances: Floats = np.asarray(2 - 2 * cosines, np.float32)
+        imprecise = ~(distances > NEAR) | is_extreme(squares) | ~(centred > NEAR)
+        if imprecise.any():
+            distances[imprecise] = self._precisely(vectors[imprecise])
+        return distances
+
+    def _precisely(self, vectors: Floats) -> Floats:
+        differences = self.measure.weigh(self.measure.units(vectors), self.focus)
+        differences -= self.measure.weigh(self.unit[None], self.focus)
+        return np.where(vectors.any(axis=1), np.vecdot(differences, differences), np.inf)
+
+    def distances_by_components(self, components: Floats) -> Floats:
+        """Return the squared L2 distances (n,) to units of which only components (n, c) are known; inf to zeros."""
+        weights = np.ones(len(self.components), np.float32)
+        weights[: len(self._weights)] = self._weights
+        weighed = normalise(components * weights)
+        differences = weighed - normalise((self.components * weights)[None])
+        return np.where(weighed.any(axis=1), np.vecdot(differences, differences), np.inf)
