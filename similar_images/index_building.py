@@ -35,11 +35,9 @@ POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to le
 POINTS_PER_CODE = 4
 TRAIN_POINTS_PER_CODE = 64
 TRAIN_POINTS_FOR_PCA = 8192
-FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
 K_FACTOR = 4  # candidates by codes, for each that is compared by its components
 TRAIN_POINTS_FOR_OTHERS = 16384
 USUAL_BITS = 8
-NO_SPREAD = 1e-9  # of units around their mean: all photos are the same
 MULTI_INDEX = "\x01"  # what Faiss calls a quantizer whose centroids are not learnt each for itself
 CHECK_QUERIES = 200
 RECALL_K = 10
@@ -71,18 +69,17 @@ class IndexSettings:
 def fit_to_gallery(settings: IndexSettings, n: int, d: int) -> IndexSettings:
     """Return the settings that n vectors of dimension d can train.
 
-    The rule: below 20 vectors there is no centring. Below 4 vectors per code of the product quantizer (1,024 for 8
-    bits) the index is Flat and keeps all components, which is exact. Above, nlist is 4 times the square root of n where
-    it is left to this rule, and each list has at least 39 vectors on average, so nlist is at most n / 39. Codes keep
-    their bits: on galleries this small, codebooks that know each vector find more neighbours than smaller ones.
+    The rule: below 4 vectors per code of the product quantizer (1,024 for 8 bits) the index is Flat and keeps all
+    components, which is exact. Above, nlist is 4 times the square root of n where it is left to this rule, and each
+    list has at least 39 vectors on average, so nlist is at most n / 39. Codes keep their bits: on galleries this small,
+    codebooks that know each vector find more neighbours than smaller ones. What a factory string names is built as is.
     """
     if settings.factory:
-        return settings
-    pca = settings.pca if n >= FEWEST_TO_CENTRE else None
+        return replace(settings, pca=None)
     if n < POINTS_PER_CODE << settings.nbits:
-        return IndexSettings(pca=pca and min(n, d), flat=True)
+        return IndexSettings(pca=settings.pca and min(n, d), flat=True)
     nlist = max(1, min(settings.nlist or round(4 * math.sqrt(n)), n // POINTS_PER_LIST))
-    pca = pca and min(pca, d)
+    pca = settings.pca and min(settings.pca, d)
     return replace(settings, nlist=nlist, m=min(settings.m, pca or d), pca=pca)
 
 
@@ -117,10 +114,9 @@ def build_index(
     """
     _check_folder(output)
     n, d = vectors.array.shape
-    rows, mean = _survey(vectors, progress)
-    fitted = fit_to_gallery(settings, len(rows), d)
-    if mean @ mean > 1 - NO_SPREAD:  # they are all the same
-        fitted = replace(fitted, pca=None)
+    rows, measure = _survey(vectors, progress)
+    centring = settings if measure.mean is not None else replace(settings, pca=None)
+    fitted = fit_to_gallery(centring, len(rows), d)
     card = IndexCard(
         index=describe(fitted),
         asked_for=describe(replace(settings, nlist=settings.nlist or fitted.nlist)),
@@ -135,18 +131,18 @@ def build_index(
         vectors_card=vectors.described(),
     )
     with _faiss_errors(f"build {card.index} from {card.n:,} vectors of dimension {d}"):
-        index = _built(fitted, vectors, rows, mean, card, progress)
+        index = _built(fitted, vectors, rows, measure, card, progress)
     _write(index, output, card)
     return card
 
 
 def _built(
-    settings: IndexSettings, vectors: VectorFile, rows: Ids, mean: Floats, card: IndexCard, progress: Progress
+    settings: IndexSettings, vectors: VectorFile, rows: Ids, measure: Measure, card: IndexCard, progress: Progress
 ) -> Any:
     """Return the index of some rows, and note on its card how it was trained and how it compares with exact search."""
     began = time.monotonic()
     progress("training", 0)
-    measure = _learnt(settings, vectors, rows, mean)
+    measure = _learnt(settings, vectors, rows, measure)
     card.deviations = measure.deviations.tolist()
     index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
@@ -167,8 +163,8 @@ def _check_folder(output: Path) -> None:
         raise GalleryIndexError(f"{output} can't be written: {output.parent} is no folder that you may write to")
 
 
-def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Floats]:
-    """Return the rows that are not zero, and the mean (d,) of their L2-normalised vectors.
+def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Measure]:
+    """Return the rows that are not zero, and the measure of their vectors, without components.
 
     Raises:
         GalleryIndexError: there are none, or some hold values that are no numbers.
@@ -184,19 +180,18 @@ def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Floats]:
     rows = np.concatenate(found)
     if not len(rows):
         raise GalleryIndexError(f"{vectors.path} holds only rows of zeros: there is nothing to search")
-    return rows, np.asarray(total / len(rows), np.float32)
+    return rows, Measure.about(np.asarray(total / len(rows), np.float32), len(rows))
 
 
-def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, mean: Floats) -> Measure:
+def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, centred: Measure) -> Measure:
     """Return the measure of a gallery, its components learnt from a sample."""
     if not settings.pca:
-        return Measure.raw(len(mean))
-    centred = replace(Measure.raw(len(mean)), mean=mean)
+        return Measure.raw(vectors.array.shape[1])
     size = settings.train_size or TRAIN_POINTS_FOR_PCA
     sample = np.sort(np.random.default_rng(SEED).permutation(rows)[:size])
     units = np.concatenate([centred.units(block) for block in vectors.sample(sample)])
     components, deviations = principal_components(units, settings.pca, SEED)
-    return Measure(mean, components, deviations[:WEIGHED])
+    return replace(centred, components=components, deviations=deviations[:WEIGHED])
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ that of the last one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 FOCUS = 0.1
 WEIGHED = 128  # leading components that a focus weighs, one by one; all others count as the last of these
 NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
+FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
+NO_SPREAD = 1e-6  # squared, around the mean: all photos are the same
 NO_DIRECTION = 1e-5  # from the mean: that near to it, what is left is rounding
 
 
@@ -42,6 +44,13 @@ class Measure:
     def raw(cls, d: int) -> "Measure":
         """Return the raw cosine of vectors of dimension d."""
         return cls(None, np.zeros((0, d), np.float32), np.zeros(0, np.float32))
+
+    @classmethod
+    def about(cls, mean: Floats, n: int) -> "Measure":
+        """Return the centred cosine about the mean (d,) of n L2-normalised vectors; raw for few, or for equal ones."""
+        spread = 1 - np.vecdot(mean, mean, dtype=np.float64)
+        raw = cls.raw(len(mean))
+        return raw if n < FEWEST_TO_CENTRE or spread < NO_SPREAD else replace(raw, mean=mean)
 
     @property
     def can_focus(self) -> bool:
