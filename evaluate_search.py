@@ -59,8 +59,8 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         rows, spaces = parts.sample(searchable, min(queries, ASKING)), spaces_of(gallery)
         todo = {"Index": lambda: parts.index_part(gallery, rows, target_recall)}
         if known:
-            asked = {"labels": known, "rows": parts.sample(known.labelled(), queries), "k": k, "spaces": spaces}
-            todo["Answers"] = lambda: parts.answers_part(gallery, **asked)
+            asked = {"labels": known, "rows": parts.sample(known.labelled(), queries), "k": k}
+            todo["Answers"] = lambda: parts.answers_part(gallery, **asked, spaces=spaces)
         else:
             click.echo("No two photos have a label in common: give --labels FILE to measure the answers.", err=True)
         if encoders:

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from similar_images.evaluation import average_precision, mean_with_interval, n_s_score, r_precision
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
+from similar_images.measure import FOCUS
 from similar_images.vectors import normalise
 
 BLOCK = 64
-FEWEST = 20  # photos that have a centre
-AS_SET, CENTRED, RAW = "search, as set", "centred cosine", "raw cosine"
+NEIGHBOURS = 3
+AS_SET = "search, as set"
+EXPANDED = f"{AS_SET}, with {NEIGHBOURS} neighbours"
+FOCUSED, CENTRED, RAW = f"centred cosine, focus {FOCUS}", "centred cosine", "raw cosine"
 
 Measures = dict[str, NDArray[np.float64]]
 Units = Callable[[NDArray[np.floating]], NDArray[np.float32]]
@@ -94,23 +97,30 @@ class AnswerQuality:
 
 
 def spaces_of(gallery: Gallery) -> Spaces:
-    """Return the centred and the raw cosine of a gallery's vectors; none where their file is missing."""
-    if gallery.vectors is None:
-        return {}
-    return {CENTRED: centred(gallery.vectors.array), RAW: normalise}
+    """Return the ways of comparing the photos of a gallery exactly, that of its search first.
+
+    These are its measure, with and without focus, and the raw cosine; without the vectors file, the measure alone.
+    """
+    measure, by = gallery.measure, "exact" if gallery.vectors else "by the index's components"
+    spaces: Spaces = {}
+    if measure.can_focus:
+        spaces[f"{FOCUSED}, {by}"] = lambda vectors: measure.weigh(measure.units(vectors), FOCUS)
+    if measure.mean is not None:
+        spaces[f"{CENTRED}, {by}"] = measure.units
+    return spaces | ({f"{RAW}, {by}": normalise} if gallery.vectors else {})
 
 
-def centred(vectors: NDArray[np.floating]) -> Units:
-    """Return the centred cosine of vectors (n, d); rows of zeros stay zero, and few vectors are not centred."""
-    known = normalise(vectors)
-    has_direction = known.any(axis=1)
-    mean = known[has_direction].mean(axis=0) * (has_direction.sum() >= FEWEST)
+def known_vectors(gallery: Gallery) -> Iterator[NDArray[np.float32]]:
+    """Yield all vectors of a gallery, (c, d) float32 each time; without their file, what the index tells of them.
 
-    def units_of(some: NDArray[np.floating]) -> NDArray[np.float32]:
-        units = normalise(some)
-        return normalise((units - mean) * units.any(axis=1, keepdims=True))
-
-    return units_of
+    Raises:
+        GalleryError: that file is missing, and the index holds no components.
+    """
+    if gallery.vectors is not None:
+        yield from (chunk for _, chunk in gallery.vectors.chunks())
+    else:
+        for rows in _blocks(np.arange(len(gallery.names))):
+            yield gallery.measure.vectors_of(gallery.stored(rows))
 
 
 def means(measures: Measures) -> dict[str, tuple[float, float, float]]:
@@ -146,7 +156,7 @@ def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[n
     return AnswerQuality(rows, np.concatenate(found), np.concatenate(similarities), counts, others, measures)
 
 
-def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) -> Measures:
+def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int, expand: int = 0) -> Measures:
     """Return P@1 and precision@k of what the gallery's search answers to its own photos, as it is set.
 
     Args:
@@ -154,10 +164,12 @@ def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) 
         labels: see `answer_quality`.
         rows: likewise.
         k: likewise.
+        expand: by how many neighbours, see `Gallery.search`.
     """
     relevant = np.zeros((len(rows), min(k, len(gallery) - 1)), np.bool_)
     for line, row in zip(relevant, rows, strict=True):
-        ids = [hit.image_id for hit in gallery.search(int(row), k + 1) if hit.image_id != row][: len(line)]
+        hits = gallery.search(int(row), k + 1, expand=expand)
+        ids = [hit.image_id for hit in hits if hit.image_id != row][: len(line)]
         line[: len(ids)] = labels.shared(row, ids)
     return _of_first(relevant)
 

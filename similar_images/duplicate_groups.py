@@ -15,7 +15,7 @@ def gap_threshold(nearest: NDArray[np.float32]) -> float:
     looked for below half of the median, on a logarithmic scale; distances below `FLOOR` count as that.
 
     Args:
-        nearest: (n,) float32, the squared L2 distance of each photo to its nearest other photo.
+        nearest: (n,) float32, the distance of each photo to its nearest other photo.
 
     Returns:
         The middle of the widest gap; `FLOOR` where all photos are far from each other.
@@ -35,11 +35,11 @@ def near_pairs(gallery: Gallery, k: int = 20) -> tuple[NDArray[np.float32], NDAr
         k: how many neighbours of each photo to look at.
 
     Returns:
-        The distance (n,) float32 of each photo to its nearest other one, pairs (p, 2) int64 of rows and their distances
-        (p,) float32, each photo with its k nearest.
+        The distance (n,) float32 of each photo to its nearest other one, without a focus, pairs (p, 2) int64 of rows
+        and their distances (p,) float32, each photo with its k nearest.
     """
     rows = gallery.searchable_rows()
-    hits = [[hit for hit in gallery.search(int(row), k + 1) if hit.image_id != row][:k] for row in rows]
+    hits = [[hit for hit in gallery.search(int(row), k + 1, focus=0) if hit.image_id != row][:k] for row in rows]
     nearest = np.array([found[0].distance for found in hits if found], np.float32)
     pairs = [(int(row), hit.image_id) for row, found in zip(rows, hits, strict=True) for hit in found]
     distances = np.array([hit.distance for found in hits for hit in found], np.float32)

@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.answer_quality import AnswerQuality, answer_quality, centred
+from similar_images.answer_quality import AnswerQuality, answer_quality, known_vectors
 from similar_images.conversion import remembered
 from similar_images.encoders import EncoderSpec, label, load_encoder
 from similar_images.extraction import earlier_rows, extract, sample_photos
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
+from similar_images.measure import Measure
 from similar_images.runtimes import Runtime, open_runtime
-from similar_images.vectors import SUFFIX, open_vectors
+from similar_images.vectors import SUFFIX, normalise, open_vectors
 
 TIMED_PHOTOS = 64
 Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
@@ -31,7 +32,7 @@ class EncoderFigures:
         name: what it is called, with layer, weights where they are untrained, runtime and precision.
         d: length of its vectors, 4 * d bytes per photo.
         milliseconds: per photo, in batches, with nothing to decode; None where encoder or photos are not at hand.
-        quality: its answers, by the centred cosine.
+        quality: its answers, by the centred cosine of its vectors, see `Measure.about`.
     """
 
     name: str
@@ -47,12 +48,19 @@ def spec_of_words(words: str) -> EncoderSpec:
     return EncoderSpec(name, layer or None, weights or "imagenet")
 
 
-def own_figures(gallery: Gallery, quality: AnswerQuality) -> EncoderFigures:
-    """Return what the gallery's own encoder gives and takes; quality is that of its stored vectors.
+def own_figures(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) -> EncoderFigures:
+    """Return what the gallery's own encoder gives and takes, by the vectors that are stored.
+
+    Args:
+        gallery: which one.
+        labels: of the photos.
+        rows: the photos that ask, see `answer_quality`.
+        k: how many results precision@k looks at.
 
     Raises:
-        GalleryError, EncoderError: see `Gallery.encoder`.
+        GalleryError, EncoderError: see `Gallery.encoder` and `known_vectors`.
     """
+    quality = answer_quality(_units(np.concatenate(list(known_vectors(gallery)))), labels, rows, k)
     if not gallery.card.encoder:
         return EncoderFigures("the gallery's own, unknown", gallery.card.d, None, quality)
     runtime = gallery.runtime
@@ -92,11 +100,17 @@ def try_encoder(
     runtime = open_runtime(encoder, photos=sample, earlier=earlier)
     with bar(len(gallery.names)) as update:
         extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
-    array = open_vectors(output).array
-    vectors = centred(array)(array)
-    quality = answer_quality(vectors, labels, rows[vectors[rows].any(axis=1)], k)
+    units = _units(open_vectors(output).array)
+    quality = answer_quality(units, labels, rows[units[rows].any(axis=1)], k)
     name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"
     return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
+
+
+def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the units (n, d) of vectors (n, d) by the centred cosine about their own mean."""
+    known = normalise(vectors)
+    n = int(np.count_nonzero(known.any(axis=1)))
+    return Measure.about(np.asarray(known.sum(axis=0, dtype=np.float64) / n, np.float32), n).units(vectors)
 
 
 def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float | None:

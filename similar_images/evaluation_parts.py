@@ -2,13 +2,26 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.answer_quality import AS_SET, AnswerQuality, Measures, Spaces, answer_quality, means, searched
+from similar_images.answer_quality import (
+    AS_SET,
+    CENTRED,
+    EXPANDED,
+    NEIGHBOURS,
+    RAW,
+    AnswerQuality,
+    Measures,
+    Spaces,
+    answer_quality,
+    known_vectors,
+    means,
+    searched,
+)
 from similar_images.colour_histograms import colour_histograms
 from similar_images.contact_sheet import contact_sheet
 from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
@@ -18,6 +31,7 @@ from similar_images.evaluation_report import Part, interval, joined, machine, ta
 from similar_images.gallery import Gallery
 from similar_images.index_quality import OperatingPoint, cheapest, operating_points
 from similar_images.labels import Labels
+from similar_images.measure import FEWEST_TO_CENTRE
 from similar_images.robustness import CHANGES, robustness
 
 LINES = 20
@@ -108,24 +122,18 @@ def answers_part(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: i
         labels: of the photos.
         rows: (q,) the photos that ask.
         k: how many results precision@k looks at.
-        spaces: ways of comparing exactly, beside the gallery's own search.
+        spaces: ways of comparing exactly, beside the gallery's own search, that of which is the first.
     """
-    exact = {name: answer_quality(units, labels, rows, k) for name, units in _units_by_way(gallery, spaces)}
+    exact = {
+        name: answer_quality(np.concatenate([units(chunk) for chunk in known_vectors(gallery)]), labels, rows, k)
+        for name, units in spaces.items()
+    }
     quality = next(iter(exact.values()))
-    ways = {AS_SET: searched(gallery, labels, rows, k)}
+    ways = {AS_SET: searched(gallery, labels, rows, k), EXPANDED: searched(gallery, labels, rows, k, NEIGHBOURS)}
     ways |= {name: each.measures for name, each in exact.items()} | _by_colours(gallery, labels, quality, k)
     parts = [_ways_part(ways, quality), _labels_part(labels, quality), _worst_part(gallery, labels, quality)]
     asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each asking for the others."
     return joined([Part(asked, {}), *parts])
-
-
-def _units_by_way(gallery: Gallery, spaces: Spaces) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield the name of each way of comparing exactly and all vectors as it compares them."""
-    if gallery.vectors is None:
-        yield "by the index's own vectors", gallery.stored(np.arange(len(gallery.names)))
-    else:
-        for name, units in spaces.items():
-            yield f"{name}, exact", units(gallery.vectors.array)
 
 
 def _by_colours(gallery: Gallery, labels: Labels, quality: AnswerQuality, k: int) -> dict[str, Measures]:
@@ -196,7 +204,6 @@ def encoders_part(
     labels: Labels,
     rows: NDArray[np.int64],
     k: int,
-    spaces: Spaces,
     folder: Path,
     bar: Progress,
 ) -> Part:
@@ -208,19 +215,18 @@ def encoders_part(
         labels: see `answers_part`.
         rows: likewise.
         k: likewise.
-        spaces: likewise; the first is that of the gallery's own vectors.
         folder: see `try_encoder`.
         bar: likewise.
     """
-    _, units = next(_units_by_way(gallery, spaces))
-    own = own_figures(gallery, answer_quality(units, labels, rows, k))
+    own = own_figures(gallery, labels, rows, k)
     figures = [own, *(try_encoder(spec_of_words(each), gallery, labels, rows, k, folder, bar) for each in encoders)]
     figures.sort(key=lambda each: -np.nanmean(each.quality.precision))
     lines = [
         [verbatim(each.name), *map(interval, each.quality.measures.values()), _ms(each), 4 * each.d] for each in figures
     ]
     header = ["mean (95 % interval)", *own.quality.measures, "ms per photo", "bytes per photo"]
-    asked = f"{len(rows):,} photos, each asking for the others by the centred cosine."
+    cosine = CENTRED if len(gallery) >= FEWEST_TO_CENTRE else RAW
+    asked = f"{len(rows):,} photos, each asking for the others by the {cosine} of the encoder's vectors, exact."
     section = f"## Encoders\n\n{asked}\n\n{table(header, lines)}"
     found = [
         {"encoder": each.name, "d": each.d, "ms": each.milliseconds} | means(each.quality.measures) for each in figures

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from similar_images.cards import write_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.gallery import Gallery, GalleryError
+from similar_images.measure import FOCUS, Comparison
 
 KS = (1, 10, 100)
-RERANKS = (0, 50, 100, 250, 500, 1000)
+RERANKS = (0, 100, 250, 500, 1000)  # no fewer are compared where 100 are asked for
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class OperatingPoint:
 def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[OperatingPoint]:
     """Return what each setting gives, measured with photos of the gallery, which are not counted as found.
 
+    Both the index and exact search compare with the focus that a search has by default.
+
     Args:
         gallery: what to search; its vectors file must be there.
         rows: (q,) the photos to search for.
@@ -53,10 +56,15 @@ def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[Operatin
     """
     if gallery.vectors is None:
         raise GalleryError("an index is compared with exact search in the vectors file, which is missing: put it back")
-    queries = gallery.stored(rows)
+    measure, vectors = gallery.measure, gallery.vectors
+
+    def units(some: NDArray[np.float32]) -> NDArray[np.float32]:
+        return measure.weigh(measure.units(some), FOCUS)
+
     most = min(max(KS), len(gallery) - 1)
-    nearest = list(exact_neighbours(queries, gallery.vectors.chunks(), most + 1))
-    exact = distances_to_others(gallery.vectors, queries, rows, nearest, most)
+    nearest = exact_neighbours(units(vectors.array[rows]), vectors.chunks(), most + 1, units)
+    queries = [Comparison(measure, np.asarray(vectors.array[row], np.float32), FOCUS) for row in rows]
+    exact = distances_to_others(gallery.index, vectors, queries, rows, list(nearest), most)
     settings = _settings(gallery)
     _measure(gallery, rows[:20], queries[:20], exact[:20], *settings[-1])  # so that the first is not the only cold one
     return [_measure(gallery, rows, queries, exact, *setting) for setting in settings]
@@ -89,7 +97,7 @@ def _settings(gallery: Gallery) -> list[tuple[int, int]]:
 def _measure(
     gallery: Gallery,
     rows: NDArray[np.int64],
-    queries: NDArray[np.float32],
+    queries: Sequence[Comparison],
     exact: NDArray[np.float32],
     nprobe: int,
     rerank: int,
@@ -102,7 +110,7 @@ def _measure(
         began = time.perf_counter()
         ids.append(index.search(query, most + 1, max(nprobe, 1), gallery.vectors, rerank)[1])
         milliseconds.append((time.perf_counter() - began) * 1000)
-    found = distances_to_others(gallery.vectors, queries, rows, ids, most)
+    found = distances_to_others(index, gallery.vectors, queries, rows, ids, most)
     recall = {k: recall_at_k(exact[:, :k], found[:, :k]) for k in KS if k <= most}
     p50, p99 = np.percentile(milliseconds, [50, 99])
     current = index.exact or (nprobe, rerank) == (min(index.nprobe, index.nlist), index.rerank)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from similar_images.answer_quality import AS_SET, Spaces, Units
+from similar_images.answer_quality import AS_SET, Spaces, Units, known_vectors
 from similar_images.gallery import Gallery
 from similar_images.images import ImageReadError, Pixels, cropped, read_image
 from similar_images.photo_region import photo_region
@@ -93,7 +93,7 @@ def robustness(
         where no photo can be read.
 
     Raises:
-        GalleryError, EncoderError: see `Gallery.encoder`; or the vectors file is missing.
+        GalleryError, EncoderError: see `Gallery.encoder` and `known_vectors`.
     """
     rows = np.array([row for row in rows if gallery.photo_path(int(row)).is_file()], np.int64)
     encoded = list(gallery.runtime.encode_all(_changed(gallery, rows, progress))) if len(rows) else []
@@ -141,10 +141,10 @@ def _are_first(
     gallery: Gallery, rows: NDArray[np.int64], vectors: NDArray[np.float32], units: Units
 ) -> NDArray[np.bool_]:
     """Tell whether each of rows (q,) is the most similar photo to its changes (q, c, d), compared with all."""
-    assert gallery.vectors is not None
     asked = units(vectors.reshape(-1, vectors.shape[2]))
-    own = np.vecdot(asked, units(gallery.vectors.array[rows]).repeat(vectors.shape[1], axis=0))
+    originals = units(np.stack([gallery.vector(int(row)) for row in rows]))
+    own = np.vecdot(asked, originals.repeat(vectors.shape[1], axis=0))
     best = np.full(len(asked), -np.inf, np.float32)
-    for _, chunk in gallery.vectors.chunks():
+    for chunk in known_vectors(gallery):
         best = np.maximum(best, (asked @ units(chunk[chunk.any(axis=1)]).T).max(axis=1, initial=-np.inf))
     return np.asarray(own >= best - SAME).reshape(vectors.shape[:2])

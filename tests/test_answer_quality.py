@@ -1,18 +1,28 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import write_vectors
 
-from similar_images.answer_quality import AnswerQuality, answer_quality, centred, means
+from similar_images.answer_quality import AnswerQuality, answer_quality, known_vectors, means, spaces_of
 from similar_images.gallery import Gallery
+from similar_images.index_building import IndexSettings, build_index
 from similar_images.labels import Labels, labels_of
-from similar_images.vectors import normalise
+from similar_images.measure import FOCUS
+from similar_images.vectors import normalise, open_vectors
+
+
+def directions(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def test_answer_quality_is_that_of_brute_force(gallery: Gallery) -> None:
     labels = labels_of(gallery.names, "folders")
     assert labels is not None
     quality = answer_quality(gallery.stored(np.arange(75)), labels, labels.labelled(), k=2)
-    vectors = np.load(gallery.path.with_name("photos.saved_predictions.npy")).astype(np.float64)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = directions(np.load(gallery.path.with_name("photos.saved_predictions.npy")).astype(np.float64))
+    vectors = directions(vectors - vectors.mean(axis=0))
     folders = np.array([name.split("/")[0] for name in gallery.names])
     similar = vectors @ vectors.T
     np.fill_diagonal(similar, -1)
@@ -63,10 +73,37 @@ def test_chance_is_the_mean_of_random_rankings() -> None:
         assert expected == pytest.approx(np.mean([each.measures[name] for each in drawn]), abs=0.012), name
 
 
-def test_centred_cosine_is_that_of_the_differences_from_the_mean() -> None:
-    vectors = np.vstack([np.random.default_rng(0).random((29, 5)) * 7, np.zeros((1, 5))])
-    units = vectors[:29] / np.linalg.norm(vectors[:29], axis=1, keepdims=True)
-    differences = units - units.mean(axis=0)
-    found = centred(vectors)(vectors)
-    np.testing.assert_allclose(found[:29], differences / np.linalg.norm(differences, axis=1, keepdims=True), atol=1e-6)
-    assert not found[29].any()
+def test_spaces_are_the_measure_with_and_without_focus_and_the_raw_cosine(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).random((40, 5)).astype(np.float32) * 7
+    rows = np.vstack([raw, np.zeros((1, 5), np.float32)])
+    build_index(open_vectors(write_vectors(tmp_path / "v.npy", rows)), tmp_path / "v.faiss.index", IndexSettings())
+    centred = directions(directions(raw) - directions(raw).mean(axis=0))
+    variances, axes = np.linalg.eigh(centred.T @ centred)
+    focused = directions(centred @ axes * variances ** (FOCUS / 2)) @ axes.T
+    spaces = spaces_of(Gallery.open(tmp_path / "v.faiss.index"))
+    assert list(spaces) == ["centred cosine, focus 0.1, exact", "centred cosine, exact", "raw cosine, exact"]
+    for units, expected in zip(spaces.values(), (focused, centred, directions(raw)), strict=True):
+        found = units(rows)
+        np.testing.assert_allclose(found[:40], expected, atol=1e-5)
+        assert not found[40].any()
+
+
+@pytest.mark.parametrize("rows", [np.eye(19, 24), np.eye(2, 24), np.tile(np.linspace(1, 2, 24), (30, 1))])
+def test_spaces_of_few_or_of_equal_photos_are_the_raw_cosine_alone(rows: np.ndarray, tmp_path: Path) -> None:
+    vectors = open_vectors(write_vectors(tmp_path / "v.npy", rows.astype(np.float32)))
+    build_index(vectors, tmp_path / "v.faiss.index", IndexSettings())
+    assert list(spaces_of(Gallery.open(tmp_path / "v.faiss.index"))) == ["raw cosine, exact"]
+
+
+def test_spaces_without_vectors_are_those_of_the_components(gallery: Gallery, tmp_path: Path) -> None:
+    shutil.copytree(gallery.path.parent, tmp_path / "copy")
+    (tmp_path / "copy" / "photos.saved_predictions.npy").unlink()
+    alone = Gallery.open(tmp_path / "copy" / gallery.path.name)
+    found, by_components = np.concatenate(list(known_vectors(alone))), spaces_of(alone)
+    assert list(by_components) == [
+        "centred cosine, focus 0.1, by the index's components",
+        "centred cosine, by the index's components",
+    ]
+    vectors = np.load(gallery.path.with_name("photos.saved_predictions.npy"))
+    for units, exact in zip(by_components.values(), spaces_of(gallery).values(), strict=False):
+        np.testing.assert_allclose(units(found) @ units(found).T, exact(vectors) @ exact(vectors).T, atol=1e-4)

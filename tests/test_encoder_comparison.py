@@ -7,7 +7,7 @@ import pytest
 from conftest import write_vectors
 
 from similar_images import runtimes
-from similar_images.answer_quality import answer_quality, centred
+from similar_images.answer_quality import answer_quality
 from similar_images.conversion import keep_agreement
 from similar_images.encoder_comparison import own_figures, spec_of_words, try_encoder
 from similar_images.encoders import Encoder, EncoderSpec
@@ -36,9 +36,23 @@ def test_own_figures_of_an_unknown_encoder_have_no_time(tmp_path: Path) -> None:
     vectors.with_name("v.npy.json").unlink()
     build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings())
     labels = Labels(["a", "b"], np.repeat(np.eye(2, dtype=bool), 2, axis=0))
-    quality = answer_quality(normalise(np.load(vectors)), labels, np.arange(4), 2)
-    own = own_figures(Gallery.open(tmp_path / "v.faiss.index"), quality)
-    assert own.milliseconds is None and own.d == 8 and own.quality is quality
+    own = own_figures(Gallery.open(tmp_path / "v.faiss.index"), labels, np.arange(4), 2)
+    assert own.milliseconds is None and own.d == 8
+    raw = answer_quality(normalise(np.load(vectors)), labels, np.arange(4), 2)
+    np.testing.assert_array_equal(own.quality.found, raw.found)
+
+
+def test_own_figures_are_of_the_centred_cosine_whatever_the_index(tmp_path: Path) -> None:
+    rows = (np.random.default_rng(0).random((30, 8)) + 1).astype(np.float32)
+    build_index(
+        open_vectors(write_vectors(tmp_path / "v.npy", rows)), tmp_path / "v.faiss.index", IndexSettings(pca=None)
+    )
+    (tmp_path / "v.npy.json").unlink()
+    labels = Labels(["a", "b"], np.repeat(np.eye(2, dtype=bool), 15, axis=0))
+    own = own_figures(Gallery.open(tmp_path / "v.faiss.index"), labels, np.arange(30), 3)
+    centred = normalise(rows) - normalise(rows).mean(axis=0)
+    by_hand = answer_quality(normalise(centred), labels, np.arange(30), 3)
+    np.testing.assert_array_equal(own.quality.found, by_hand.found)
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
@@ -59,7 +73,7 @@ def test_trying_the_gallerys_own_encoder_gives_its_own_quality(
         assert sum(done) == 75
     assert done == [75], "the second time all vectors are there"
     vectors = alone.encode(pixels)
-    own = answer_quality(centred(vectors)(vectors), labels, rows, 2)
+    own = answer_quality(normalise(normalise(vectors) - normalise(vectors).mean(axis=0)), labels, rows, 2)
     np.testing.assert_allclose(tried.quality.average_precision, own.average_precision, atol=0.02)
     assert tried.d == 1280 and tried.milliseconds > 0
     assert tried.name == f"mobilenet_v2, UNTRAINED weights, OpenVINO {precision}"

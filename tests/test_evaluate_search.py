@@ -13,7 +13,8 @@ from similar_images.cards import IndexCard, read_card
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import open_vectors
 
-WAYS = ["search, as set", "centred cosine, exact", "raw cosine, exact"]
+WAYS = ["search, as set", "search, as set, with 3 neighbours"]
+WAYS += ["centred cosine, focus 0.1, exact", "centred cosine, exact", "raw cosine, exact"]
 WAYS += ["baseline: colour histograms", "baseline: chance"]
 EVALUATE = "evaluate_search.py"
 MEASURING = "Measuring:"
@@ -91,7 +92,7 @@ def test_names_of_any_kind_reach_report_pictures_and_terminal(odd_index: Path, t
         assert Image.open(tmp_path / "2" / name).width > 500
 
 
-@pytest.mark.parametrize("n", [2, 3, 8])
+@pytest.mark.parametrize("n", [2, 3, 30])
 @pytest.mark.parametrize("all_equal", [False, True])
 def test_small_galleries_get_a_report(tmp_path: Path, n: int, all_equal: bool) -> None:
     index = small_index(tmp_path, np.ones((n, 8)) if all_equal else np.random.default_rng(0).random((n, 8)))
@@ -154,6 +155,7 @@ def test_missing_vectors_leave_the_rest_of_the_report(index: Path) -> None:
     assert done.exit_code == 1 and "Error: the report in" in done.stderr
     assert "Index: an index is compared with exact search in the vectors file, which is missing" in done.stderr
     assert "Traceback" not in done.stderr and (report / "report.md").exists()
+    assert "centred cosine, by the index's components" in figures_of(report)["answers"]
 
 
 def test_part_that_fails_leaves_the_others_in_the_report(index: Path) -> None:
