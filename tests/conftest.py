@@ -142,6 +142,14 @@ def gallery(index_file: Path) -> Gallery:
 
 
 @pytest.fixture(scope="session")
+def raw_index(index_file: Path) -> Path:
+    """Another index of `photos`, by raw cosine, so without components."""
+    index = index_file.with_name("raw.faiss.index")
+    build_index(open_vectors(index_file.with_name("photos.saved_predictions.npy")), index, IndexSettings(pca=None))
+    return index
+
+
+@pytest.fixture(scope="session")
 def odd_index(photos: Path, runtime: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index of six photos whose names and folders are no UTF-8, or trouble a terminal, a table or a picture."""
     folder = tmp_path_factory.mktemp("odd") / "photos"

@@ -11,6 +11,7 @@ from PIL import Image
 from similar_images import efficientnet_lite0
 from similar_images.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.explanation import explain
+from similar_images.measure import Measure
 from similar_images.runtimes import open_runtime
 from similar_images.weights import EncoderError
 
@@ -138,5 +139,5 @@ def test_heat_of_lite0_adds_up_to_the_similarity(lite0: Encoder, photo: Path) ->
     runtime, other = open_runtime(lite0, "openvino", "f32"), Image.new("RGB", (60, 60), "green")
     a, b = runtime.encode(np.stack([lite0.pixels(photo), lite0.pixels(other)])).astype(np.float64)
     similarity = a @ b / np.linalg.norm(a) / np.linalg.norm(b)
-    for heat in explain(runtime, photo, other):
+    for heat in explain(runtime, Measure.raw(len(a)), photo, other):
         assert heat.shape == (7, 7) and heat.sum() == pytest.approx(similarity, abs=2e-3)

@@ -87,10 +87,11 @@ def test_python_repeats_a_search_with_everything(gallery: Gallery, tmp_path: Pat
     question = Question((own, stored), relevant=(7,), irrelevant=(20, 21))
     among = matching(gallery.names, None, "0")
     among[[20, 21]] = False
-    code = as_python(gallery, question, {"k": 6, "apart": 0.001}, None, "0")
+    settings = {"k": 6, "apart": 0.001, "focus": -0.3, "expand": 3}
+    code = as_python(gallery, question, settings, None, "0")
     assert "is a photo of your own: put its path" in code
     found = printed(f"import os; os.environ['SIMILAR_IMAGES_CACHE'] = {str(cache)!r}\n{code}", tmp_path)
-    assert found == [hit.name for hit in gallery.search(question.vector(gallery), 6, among=among, apart=0.001)]
+    assert found == [hit.name for hit in gallery.search(question.vector(gallery), among=among, **settings)]
 
 
 def test_python_of_a_plain_search_is_short(gallery: Gallery, tmp_path: Path) -> None:

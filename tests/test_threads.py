@@ -61,7 +61,7 @@ def test_batches_of_any_size_by_many_threads_are_those_of_one(name: str, encoder
 
 def test_explanations_by_many_threads_are_those_of_one(gallery: Gallery) -> None:
     def explained(row: int) -> np.ndarray:
-        return np.stack(explain(gallery.runtime, gallery.photo_path(row), gallery.photo_path(row + 1)))
+        return np.stack(explain(gallery.runtime, gallery.measure, gallery.photo_path(row), gallery.photo_path(row + 1)))
 
     expected = [explained(row) for row in range(THREADS)]
     found = at_once(lambda row: [explained(row) for _ in range(3)])
@@ -104,7 +104,7 @@ child = os.fork()
 if child == 0:
     signal.alarm(60)
     from similar_images.explanation import explain
-    heats = explain(gallery.runtime, photo, photo)
+    heats = explain(gallery.runtime, gallery.measure, photo, photo)
     batches = list(gallery.runtime.encode_all((number, gallery.encoder.pixels(photo)[None]) for number in range(5)))
     print(gallery.search(photo, 5) == expected, len(heats), len(batches), flush=True)
     sys.exit()

@@ -121,7 +121,7 @@ class MapView(ipw.VBox):
         import pandas as pd
 
         x, y = self._places.T
-        nearness = 1 - self._distances / max(float(self._distances.max()), 1e-6)
+        nearness = 1 - np.nan_to_num(self._distances / max(float(np.nanmax(self._distances)), 1e-6), nan=1)
         hit = np.zeros(len(self.rows), np.float32)
         hit[self._marked] = 1
         return pd.DataFrame({"x": x, "y": y, "folder": self._folders, "nearness": nearness, "hit": hit})

@@ -99,7 +99,8 @@ class SearchPanel(ipw.VBox):
         self._status = ipw.HTML()
         self._question = QuestionView(told(self._crop), told(self._remove), told(self._mark))
         self._grid = ResultGrid(self.gallery, told(self._ask_row), told(self._mark), told(self._show_more))
-        ipw.link((self._settings, "numbers"), (self._grid, "numbers"))
+        for trait in ("numbers", "focus"):
+            ipw.link((self._settings, trait), (self._grid, trait))
         self._export = ExportBar(self._take_along)
         self._open_map = ipw.ToggleButton(description="Map", icon="map-o", tooltip="the gallery on a plane")
         self._map = MapView(self.gallery, told(self._ask_row))
@@ -143,7 +144,7 @@ class SearchPanel(ipw.VBox):
 
     def _ask_row(self, row: int) -> None:
         photo = self.gallery.photo_path(row)
-        if self.gallery.vectors is None:
+        if not self.gallery.can_compare:
             self._load_encoder()
         self.ask(Question((Example(source_name(self.gallery.names[row]), photo, self.gallery.vector(row), row),)))
 
@@ -204,7 +205,7 @@ class SearchPanel(ipw.VBox):
         self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
         search_ms = (time.perf_counter() - began) * 1000
         more = len(self.hits) == self._settings.k < self._settings.most
-        self._grid.show_hits(self.hits, question.examples[0], question.relevant, more)
+        self._grid.show_hits(self.hits, question, more, self._settings.expand)
         self._settings.say_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
         self._mark_on_map(question)
@@ -219,19 +220,23 @@ class SearchPanel(ipw.VBox):
         return among
 
     def _compare(self) -> None:
-        """Tell how many of the hits an exact search finds too, near-duplicates left in."""
+        """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
         question = self._asked()
         vector, among = question.vector(self.gallery), self._among(question)
-        asked = self._settings.keywords() | {"apart": 0}
+        asked = self._settings.keywords() | {"apart": 0, "expand": 0}
         found = self.gallery.search(vector, among=among, **asked)
         began = time.perf_counter()
         everything = {"nprobe": self._settings.nlist or 1, "rerank": len(self.gallery.names)}
         exact = self.gallery.search(vector, among=among, **(asked | everything))
         exact_ms = (time.perf_counter() - began) * 1000
-        distances = [self.gallery.distances(vector, [hit.image_id for hit in hits])[None] for hits in (exact, found)]
+        if not exact:
+            raise ValueError("No photo is left to compare: choose another folder or name.")
+        rows = [[hit.image_id for hit in hits] for hits in (exact, found)]
+        distances = [self.gallery.distances(vector, each, asked.get("focus", 0))[None] for each in rows]
         agreeing = round(recall_at_k(*distances) * len(exact))
         self._settings.agreement = (
-            f"{agreeing} of the {len(exact)} nearest were found; the exact search took {exact_ms:.0f} ms"
+            f"{agreeing} of the {len(exact)} nearest were found; comparing all photos {self._settings.compared} "
+            f"took {exact_ms:.0f} ms"
         )
 
     def _take_along(self, format_: str) -> None:

@@ -3,7 +3,7 @@
 const AT_A_TIME = 24;
 
 function bar(hit) {
-  const text = `similarity ${hit.similarity.toFixed(3)}, distance ${hit.distance.toFixed(3)}`;
+  const text = `similarity ${hit.similarity.toFixed(3)} to ${hit.to}, distance ${hit.distance.toFixed(3)}`;
   const part = make("i");
   part.style.width = `${Math.max(0, hit.similarity) * 100}%`;
   return make("div", { className: "si-bar", role: "img", ariaLabel: text, title: text }, part);
@@ -67,7 +67,7 @@ function facts(hit) {
     ["path", hit.path],
     ["size", hit.size],
     ["rank", hit.rank],
-    ["similarity", hit.similarity.toFixed(4)],
+    ["similarity", `${hit.similarity.toFixed(4)} to ${hit.to}`],
     ["distance", hit.distance.toFixed(4)],
   ];
   return make("dl", {}, ...rows.flatMap(([name, value]) => [make("dt", { textContent: name }), make("dd", { textContent: value })]));
@@ -118,7 +118,7 @@ function closer(model, el, neighbour) {
     buffers.forEach((bytes, at) => show(images[at], bytes));
     why.ariaPressed = String(explained);
     note.textContent = explained
-      ? "Bright: regions of the encoder's last layer that add most to the similarity. An aid to explain a match, not a measurement."
+      ? "Bright: regions of the encoder's last layer that add most to the similarity of these two photos. An aid to explain a match, not a measurement."
       : "";
   }
   function open(chosen) {
@@ -160,7 +160,8 @@ function render({ model, el }) {
   });
   el.classList.add("si-results");
   keepKeys(el);
-  el.append(list, make("div", { className: "si-row" }, more));
+  const caption = make("p", { className: "si-hint" });
+  el.append(caption, list, make("div", { className: "si-row" }, more));
 
   function askForPictures() {
     const rows = [...tiles.values()].filter((each) => !each.pictured).map((each) => each.hit.row);
@@ -172,14 +173,15 @@ function render({ model, el }) {
   model.on("change:numbers", numbers);
 
   const stop = receive(model, {
-    hits({ hits, relevant, more: isMore }) {
+    hits({ hits, relevant, more: isMore, to }) {
+      caption.textContent = hits.length ? `Similarity to ${to}` : "";
       const at = [...list.children].indexOf(document.activeElement?.closest?.("li"));
       const before = new Map(tiles);
       const marked = new Set(relevant);
       tiles.clear();
       for (const hit of hits) {
         const each = before.get(hit.row) ?? tile(hit, model, dialog.open);
-        each.update(hit, marked);
+        each.update({ ...hit, to }, marked);
         tiles.set(hit.row, each);
       }
       list.replaceChildren(...[...tiles.values()].map((each) => each.element));

@@ -9,7 +9,7 @@ import traitlets
 from similar_images.explanation import explain, spotlights
 from similar_images.gallery import Gallery, Hit
 from similar_images.images import image_size, source_name, thumbnail
-from similar_images.question import Example
+from similar_images.question import Example, Question
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture
@@ -24,10 +24,12 @@ class ResultGrid(MessageView):
 
     Attributes:
         numbers: whether rank and similarity are always shown.
+        focus: see `Gallery.search`; similarities are explained by it.
     """
 
     _esm = module("result_grid.js")
     numbers = traitlets.Bool(False).tag(sync=True)
+    focus = traitlets.Float()
 
     def __init__(
         self,
@@ -57,21 +59,24 @@ class ResultGrid(MessageView):
         self._gallery = gallery
         self._example: Example | None = None
 
-    def show_hits(self, hits: Sequence[Hit], example: Example, relevant: Sequence[int], more: bool) -> None:
+    def show_hits(self, hits: Sequence[Hit], question: Question, more: bool, expand: int) -> None:
         """Show hits in place of others.
 
         Args:
             hits: nearest first.
-            example: what to show beside a hit that is looked at closely.
-            relevant: rows that are marked as relevant.
+            question: what was asked for; its first photo is shown beside a hit that is looked at closely.
             more: whether more can be asked for.
+            expand: by how many of the first hits was asked as well.
         """
-        self._example = example
+        self._example = question.examples[0]
         facts = [
             asdict(hit) | {"row": hit.image_id, "name": source_name(hit.name), "path": source_name(hit.path)}
             for hit in hits
         ]
-        self.show({"kind": "hits", "hits": facts, "relevant": list(relevant), "more": more})
+        more_asked = len(question.examples) > 1 or question.relevant or question.irrelevant
+        to = "what you asked for" if more_asked else "your photo"
+        to += f" and its {expand} nearest" if expand else ""
+        self.show({"kind": "hits", "hits": facts, "relevant": list(question.relevant), "more": more, "to": to})
 
     def _send_pictures(self, content: Content, _: object) -> None:
         pictures = [picture(self._gallery.photo_path(row), TILE_SIDE, _remembered) for row in content["rows"]]
@@ -94,5 +99,5 @@ class ResultGrid(MessageView):
     def _explain(self, content: Content, _: object) -> None:
         assert self._example is not None
         photos = (self._example.part(), self._gallery.photo_path(content["row"]))
-        heats = explain(self._gallery.runtime, *photos)
+        heats = explain(self._gallery.runtime, self._gallery.measure, *photos, self.focus)
         self.send({"kind": "explained", "row": content["row"]}, spotlights(photos, heats, LARGE_SIDE))

@@ -10,11 +10,11 @@ function labelled(text, title, input, ...after) {
 function render({ model, el }) {
   const synced = [];
 
-  // Keeps an input and a trait equal; `get` and `set` are the input's.
-  function sync(name, input, get, set) {
+  // Keeps an input and a trait equal, from the event on that says so; `get` and `set` are the input's.
+  function sync(name, input, get, set, event = "change") {
     const update = () => set(model.get(name));
     update();
-    input.addEventListener("change", () => {
+    input.addEventListener(event, () => {
       model.set(name, get());
       model.save_changes();
     });
@@ -36,9 +36,25 @@ function render({ model, el }) {
     return labelled(text, title, input, value);
   }
 
-  function check(name, text, title) {
+  // Between two ends that are said in words; the result follows while it is dragged.
+  function dial(name, text, title, ends, most, step) {
+    const input = make("input", { type: "range", min: -most, max: most, step, ariaLabel: `${text}: ${ends.join(" or ")}` });
+    const say = () => (input.ariaValueText = `${input.value}, from ${-most}, ${ends[0]}, to ${most}, ${ends[1]}`);
+    input.addEventListener("input", say);
+    const set = (fresh) => {
+      input.value = fresh;
+      say();
+    };
+    sync(name, input, () => Number(input.value), set, "input");
+    const [left, right] = ends.map((textContent) => make("span", { className: "si-hint", textContent }));
+    const setting = labelled(text, title, input, right);
+    input.before(left);
+    return setting;
+  }
+
+  function check(name, text, title, on = true, off = false) {
     const input = make("input", { type: "checkbox" });
-    sync(name, input, () => input.checked, (fresh) => (input.checked = fresh));
+    sync(name, input, () => (input.checked ? on : off), (fresh) => (input.checked = fresh));
     return make("label", { title, className: "si-setting" }, input, ` ${text}`);
   }
 
@@ -64,6 +80,15 @@ function render({ model, el }) {
   el.classList.add("si-settings");
   keepKeys(el);
   el.append(range("k", "Results", "how many photos to show", model.get("most")));
+  if (model.get("can_focus")) {
+    const title = "to the left, the same photo though it was changed; to the right, other photos of the same kind of thing";
+    el.append(dial("focus", "Look for", title, ["the same photo", "the same kind"], 0.3, 0.1));
+  }
+  const neighbours = model.get("neighbours");
+  if (neighbours) {
+    const title = "search again by your photo together with the photos most similar to it, which finds more of its kind";
+    el.append(check("expand", `ask also by the first ${neighbours} hits`, title, neighbours, 0));
+  }
   if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
   el.append(
     labelled("Name", "search only photos with such a name; * and ? stand for anything", pattern),
@@ -73,16 +98,19 @@ function render({ model, el }) {
 
   const inside = make("div", { className: "si-inside" });
   const details = make("details", {}, make("summary", { textContent: "How it searches" }), inside);
+  const compared = model.get("compared");
   if (model.get("nlist")) {
     inside.append(
       make("p", {
         textContent:
           "The index sorted the photos into lists by what they look like. A search looks into the lists nearest to the query, " +
-          "estimates distances from 16-byte codes, and compares the best candidates exactly. More of either misses less and takes longer.",
+          `estimates distances from short codes${compared && `, and compares the best candidates ${compared}`}. ` +
+          "More of either misses less and takes longer.",
       }),
       range("nprobe", "Lists to look into", "nprobe", model.get("nlist")),
-      range("rerank", "Candidates to compare exactly", "0 trusts the estimates", Math.min(1000, model.get("n")), 10, 0),
     );
+    const least = compared === "exactly" ? 0 : 10;
+    if (compared) inside.append(range("rerank", `Candidates to compare ${compared}`, "more miss less", Math.min(1000, model.get("n")), 10, least));
   } else inside.append(make("p", { textContent: "This gallery is small enough to compare every photo: its results are exact." }));
   const compare = button("Compare with an exact search", "compare the query to every photo", () => model.send({ kind: "compare" }));
   inside.append(make("p", {}, said("cost")), make("p", {}, compare, " ", said("agreement")));

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 
 from similar_images.filters import folder_of, matching
 from similar_images.gallery import Gallery
+from similar_images.measure import FOCUS
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
 
+SEARCHED_BY = ["k", "nprobe", "rerank", "apart", "focus", "expand", "folder", "pattern"]
 MOST_RESULTS = 300
 MOST_FOLDERS = 1000
+NEIGHBOURS = 3  # first hits that are asked by as well
 
 
 class SearchSettings(MessageView):
@@ -24,6 +27,8 @@ class SearchSettings(MessageView):
         nprobe: see `Gallery.search`.
         rerank: likewise.
         apart: likewise.
+        focus: likewise; not asked for where the gallery can't be focused.
+        expand: likewise.
         folder: the only one to search, None for all.
         pattern: see `filters.matching`.
         numbers: whether tiles always show their numbers.
@@ -36,6 +41,8 @@ class SearchSettings(MessageView):
     nprobe = traitlets.Int().tag(sync=True)
     rerank = traitlets.Int().tag(sync=True)
     apart = traitlets.Float(0).tag(sync=True)
+    focus = traitlets.Float(FOCUS).tag(sync=True)
+    expand = traitlets.Int().tag(sync=True)
     folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     pattern = traitlets.Unicode("").tag(sync=True)
     numbers = traitlets.Bool(False).tag(sync=True)
@@ -44,6 +51,9 @@ class SearchSettings(MessageView):
     most = traitlets.Int().tag(sync=True)
     n = traitlets.Int().tag(sync=True)
     nlist = traitlets.Int().tag(sync=True)
+    can_focus = traitlets.Bool().tag(sync=True)
+    neighbours = traitlets.Int().tag(sync=True)
+    compared = traitlets.Unicode().tag(sync=True)
     folders = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, gallery: Gallery, k: int, on_change: Callable[[], None], on_compare: Callable[[], None]) -> None:
@@ -57,6 +67,7 @@ class SearchSettings(MessageView):
         """
         folders = sorted({folder_of(name) for name in gallery.names})
         most = min(MOST_RESULTS, len(gallery))
+        neighbours = NEIGHBOURS if gallery.can_compare else 0
         super().__init__(
             {"compare": lambda content, buffers: telling(self._say_agreement, on_compare)()},
             k=min(k, most),
@@ -65,12 +76,16 @@ class SearchSettings(MessageView):
             most=most,
             n=len(gallery),
             nlist=gallery.index.nlist,
+            can_focus=gallery.measure.can_focus,
+            neighbours=neighbours,
+            expand=neighbours,
+            compared="exactly" if gallery.vectors else "approximately" if gallery.can_compare else "",
             folders=folders if len(folders) <= MOST_FOLDERS else [],
         )
         self._names = gallery.names
         self._among: NDArray[np.bool_] | None = None
         self.observe(self._filter, ["folder", "pattern"])
-        self.observe(lambda change: on_change(), ["k", "nprobe", "rerank", "apart", "folder", "pattern"])
+        self.observe(lambda change: on_change(), SEARCHED_BY)
 
     def say_cost(self, ms: float) -> None:
         """Say what a search cost that took `ms` milliseconds."""
@@ -79,10 +94,11 @@ class SearchSettings(MessageView):
             self.cost = f"The last search took {ms:.1f} ms: it compared all of {self.n:,} photos."
             return
         codes = self.n * min(1, self.nprobe / self.nlist)
+        candidates = max(self.k, self.rerank) if self.rerank and self.compared else 0
         self.cost = (
-            f"The last search took {ms:.1f} ms: it looked into {self.nprobe} of {self.nlist} lists, which hold about "
-            f"{codes:,.0f} of {self.n:,} codes, and compared {max(self.k, self.rerank) if self.rerank else 0} "
-            "candidates exactly."
+            f"The last search took {ms:.1f} ms: it looked {'twice ' if self.expand else ''}into {self.nprobe} of "
+            f"{self.nlist} lists, which hold about {codes:,.0f} of {self.n:,} codes, and compared {candidates} "
+            f"candidates {self.compared or 'exactly'}."
         )
 
     def _say_agreement(self, sentence: str) -> None:
@@ -101,4 +117,8 @@ class SearchSettings(MessageView):
         asked: dict[str, Any] = {"k": self.k}
         if self.nlist:
             asked |= {"nprobe": self.nprobe, "rerank": self.rerank}
-        return asked | ({"apart": round(self.apart, 4)} if self.apart else {})
+        if self.apart:
+            asked["apart"] = round(self.apart, 4)
+        if self.can_focus:
+            asked["focus"] = self.focus
+        return asked | ({"expand": self.expand} if self.expand else {})
