@@ -207,6 +207,16 @@ def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> P
     return path
 
 
+def centred(rows: np.ndarray) -> np.ndarray:
+    """Return vectors (n, d) L2-normalised, less their mean, and L2-normalised again, in float64; zeros stay zeros."""
+    known = rows.any(axis=1)
+    units = np.zeros(rows.shape)
+    units[known] = rows[known] / np.linalg.norm(rows[known].astype(np.float64), axis=1, keepdims=True)
+    units[known] -= units[known].mean(axis=0)
+    units[known] /= np.linalg.norm(units[known], axis=1, keepdims=True)
+    return units
+
+
 def invoke(script: str, *words: object) -> Result:
     """Run a script in this process, in the folder that it is in; what is no sentence of a script's is raised."""
     main = importlib.import_module(script.removesuffix(".py")).main
