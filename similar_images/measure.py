@@ -22,6 +22,7 @@ WEIGHED = 128  # leading components that a focus weighs, one by one; all others 
 NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
 FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
 NO_SPREAD = 1e-6  # squared, around the mean: all photos are the same
+NO_SIMILARITY = 2.0  # the distance of what has nothing in common
 NO_DIRECTION = 1e-5  # from the mean: that near to it, what is left is rounding
 
 
@@ -144,9 +145,18 @@ class Comparison:
         return distances
 
     def _precisely(self, vectors: Floats) -> Floats:
-        differences = self.measure.weigh(self.measure.units(vectors), self.focus)
-        differences -= self.measure.weigh(self.unit[None], self.focus)
-        return np.where(vectors.any(axis=1), np.vecdot(differences, differences), np.inf)
+        """Return the distances (n,) of vectors of lengths a and b, once weighed: (|their difference|^2 - (a - b)^2) / ab."""
+        units = self.measure.units(vectors)
+        differences = units - self.unit
+        squares, length = np.vecdot(differences, differences), np.float32(self.length)
+        if self.focus:
+            w = len(self._extra)
+            along = differences @ self.measure.components[:w].T
+            squares += np.vecdot(along**2, self._extra)
+            lengths = np.sqrt(1 + np.vecdot((self.components[:w] + along) ** 2, self._extra))
+            squares = np.maximum(0, squares - (lengths - length) ** 2) / (lengths * length)
+        squares[~units.any(axis=1)] = NO_SIMILARITY
+        return np.where(vectors.any(axis=1), squares, np.inf)
 
     def distances_by_components(self, components: Floats) -> Floats:
         """Return the squared L2 distances (n,) to units of which only components (n, c) are known; inf to zeros."""

@@ -53,40 +53,13 @@ def test_vectors_and_names_of_other_runs_are_refused(tmp_path: Path) -> None:
         open_vectors(path)
 
 
-def test_distances_are_squared_l2_of_unit_vectors(tmp_path: Path) -> None:
-    vectors = open_vectors(write_vectors(tmp_path / "a.npy", ROWS))
-    unit = ROWS / np.linalg.norm(ROWS, axis=1, keepdims=True)
-    expected = ((unit[[2, 0]] - unit[1]) ** 2).sum(axis=1)
-    assert np.allclose(vectors.distances(unit[1], np.array([2, 0])), expected, atol=1e-6)
-
-
 @pytest.mark.parametrize("scale", [1e30, 1e-30, 1e37, 1e-44])
-def test_normalise_and_distances_do_not_depend_on_the_scale(tmp_path: Path, scale: float) -> None:
+def test_normalise_does_not_depend_on_the_scale(scale: float) -> None:
     values = np.round(np.random.default_rng(0).standard_normal((40, 64)) * 8)
     rows = (values * scale).astype(np.float32)
     scaled = rows.astype(np.float64) / np.abs(rows).max()  # what float32 keeps of them
     unit = scaled / np.linalg.norm(scaled, axis=1, keepdims=True)
     np.testing.assert_allclose(normalise(rows), unit, atol=1e-6)
-    np.save(tmp_path / "v.npy", rows)
-    found = open_vectors(tmp_path / "v.npy").distances(normalise(rows[:1])[0], np.arange(40))
-    np.testing.assert_allclose(found, ((unit - unit[0]) ** 2).sum(axis=1), atol=1e-6)
-    assert found[0] == 0
-
-
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
-@pytest.mark.parametrize("d", [1, 3, 37, 4096])
-def test_distances_are_0_to_the_row_itself_and_alike_to_alike_rows(tmp_path: Path, d: int, dtype: type) -> None:
-    rows = np.random.default_rng(0).standard_normal((2, d)).astype(dtype)
-    np.save(tmp_path / "v.npy", np.repeat(rows, 101, axis=0))
-    vectors = open_vectors(tmp_path / "v.npy")
-    found = vectors.distances(normalise(rows[:1])[0], np.arange(202))
-    assert (found[:101] == 0).all() and len(set(found[101:])) == 1
-
-
-def test_distances_to_zeros_are_infinite(tmp_path: Path) -> None:
-    np.save(tmp_path / "v.npy", np.array([[1, 0], [0, 0], [0, 2]], np.float32))
-    found = open_vectors(tmp_path / "v.npy").distances(np.array([1, 0], np.float32), np.arange(3))
-    assert found.tolist() == [0, np.inf, 2]
 
 
 def test_normalise_leaves_zeros_and_the_callers_array_alone() -> None:
@@ -102,12 +75,13 @@ def test_chunks_make_up_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(np.concatenate([chunk for _, chunk in chunks]), ROWS)
 
 
-def test_distances_from_a_large_file_do_not_keep_it_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gathered_rows_of_a_large_file_are_not_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((40_000, 1024), np.float32))  # 164 MB
     monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 1_000_000)
     vectors = open_vectors(tmp_path / "v.npy")
-    query = normalise(vectors.array[:1])[0]
     before = psutil.Process().memory_info().shared
     for start in range(0, 40_000, 250):
-        distances = vectors.distances(query, np.arange(start, start + 250))
-    assert distances.shape == (250,) and psutil.Process().memory_info().shared - before < 60_000_000
+        gathered = [block for _, block in vectors.gathered(np.arange(start, start + 250))]
+    assert np.array_equal(np.concatenate(gathered), vectors.array[-250:])
+    del gathered
+    assert psutil.Process().memory_info().shared - before < 60_000_000
