@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import screenshot, write_vectors
+from conftest import centred, screenshot, write_vectors
 from http_server import serve
 from PIL import Image
 
@@ -62,8 +62,8 @@ def test_search_by_photo_in_any_form_finds_it_first(
 
 
 def test_hits_say_what_they_are(gallery: Gallery, photos: Path) -> None:
-    hits = gallery.search(0, k=10)
-    unit = gallery.vectors.array / np.linalg.norm(gallery.vectors.array, axis=1, keepdims=True)
+    hits = gallery.search(0, k=10, focus=0)
+    unit = centred(gallery.vectors.array)
     exact = np.argsort(-(unit @ unit[0]), kind="stable")[:10]
     assert [hit.image_id for hit in hits] == exact.tolist()
     assert [hit.rank for hit in hits] == list(range(1, 11))
@@ -82,7 +82,7 @@ def test_copies_are_found_in_their_order_after_the_query_itself(tmp_path: Path) 
         assert found(opened.search("17.jpg", k)) == found(opened.search(17, k))
         assert found(opened.search(rows[17].astype(np.float32), k)) == [5, *range(10, 30)][:k]
     assert [hit.distance for hit in opened.search(17, 21)] == [0] * 21
-    distances = opened.vectors.distances(opened.stored([0])[0], np.arange(40))
+    distances = opened.distances(opened.vector(0), np.arange(40))
     assert found(opened.search(0, 40)) == np.lexsort((np.arange(40), distances)).tolist()
 
 
@@ -115,7 +115,7 @@ def test_search_apart_finds_what_lies_behind_many_near_duplicates(tmp_path: Path
     near = random.standard_normal(64) + 1e-3 * random.standard_normal((1300, 64))
     rows = np.concatenate([near, random.standard_normal((20, 64))])
     opened = gallery_of(rows, tmp_path)
-    exact = opened.vectors.distances(opened.stored([0])[0], np.arange(1320))
+    exact = opened.distances(opened.vector(0), np.arange(1320), focus=0.1)
     hits = opened.search(0, 10, apart=0.05)
     assert found(hits)[0] == 0 and len(hits) == 10
     assert set(found(hits)[1:]) <= set(range(1300, 1320))
@@ -144,11 +144,11 @@ def test_search_apart_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: P
 @pytest.mark.parametrize("factory", ["Flat", None])
 def test_search_does_not_depend_on_the_scale_of_vectors(tmp_path: Path, factory: str | None, scale: float) -> None:
     rows = np.random.default_rng(0).standard_normal((300, 32)).astype(np.float32)
-    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True) if factory else centred(rows)
     exact = ((unit - unit[3]) ** 2).sum(axis=1)
     opened = gallery_of(rows * np.float32(scale), tmp_path, factory)
     for query in (3, rows[3], rows[3] * np.float32(scale), rows[3].astype(np.float64) * 1e-30):
-        hits = opened.search(query, 10, nprobe=100, rerank=300)
+        hits = opened.search(query, 10, nprobe=100, rerank=300, focus=0)
         assert found(hits) == np.argsort(exact)[:10].tolist()
         np.testing.assert_allclose([hit.distance for hit in hits], np.sort(exact)[:10], atol=1e-5)
 
@@ -227,8 +227,10 @@ def test_gallery_without_vectors_is_approximate_and_says_so(
     vectors.unlink()
     opened = Gallery.open(tmp_path / "v.faiss.index")
     assert "approximate: the vectors file is missing" in repr(opened)
-    hits = opened.search(3, k=20)  # encoded from the photo now
-    assert 3 in [hit.image_id for hit in hits] and hits[0].distance > 1e-3
+    hits = opened.search(3, k=20)  # by the components that the index holds
+    assert hits[0].image_id == 3 and opened._encoder is None
+    fewer, shared = opened.search([3, 4], 10, apart=0.1), whole.search(3, k=20)
+    assert len({hit.image_id for hit in hits} & {hit.image_id for hit in shared}) > 15 and len(fewer) == 10
 
 
 def test_gallery_of_files_that_do_not_belong_together_is_refused(moved: Path, photos: Path, runtime: Runtime) -> None:
@@ -323,22 +325,28 @@ def test_search_apart_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> 
 
 
 def test_search_by_several_looks_for_their_mean(gallery: Gallery, photos: Path) -> None:
-    mean = gallery.stored([4, 50]).mean(axis=0)
-    assert gallery.search([4, photos / gallery.names[50]], 5) == gallery.search(mean, 5)
+    hits = gallery.search([4, photos / gallery.names[50]], 4, focus=0)
+    cosines = centred(gallery.vectors.array) @ centred(gallery.vectors.array)[[4, 50]].T
+    assert found(hits) == np.argsort(-cosines.mean(axis=1))[:4].tolist()
     with pytest.raises(GalleryError, match="at least one"):
         gallery.search([])
 
 
 def test_estimated_distances_are_those_of_search_in_an_exact_index(gallery: Gallery) -> None:
     estimated = gallery.estimated_distances(gallery.vector(0))
-    for hit in gallery.search(0, 75):
+    for hit in gallery.search(0, 75, focus=0):
         assert estimated[hit.image_id] == pytest.approx(hit.distance, abs=1e-5)
 
 
-def test_stored_without_the_vectors_file_says_so(moved: Path) -> None:
-    (moved.parent / "photos.saved_predictions.npy").unlink()
+def test_stored_without_the_vectors_file_is_of_the_components_or_says_so(moved: Path) -> None:
+    vectors = moved.with_name("photos.saved_predictions.npy")
+    whole = Gallery.open(moved).stored([0, 7])
+    raw = moved.with_name("raw.faiss.index")
+    build_index(open_vectors(vectors), raw, IndexSettings(pca=None))
+    vectors.unlink()
+    np.testing.assert_allclose(Gallery.open(moved).stored([0, 7]), whole, atol=1e-2)
     with pytest.raises(GalleryError, match=r"vectors file .* is missing"):
-        Gallery.open(moved).stored([0])
+        Gallery.open(raw).stored([0])
 
 
 def test_search_by_a_screenshot_asks_by_the_photo_in_it(gallery: Gallery, photos: Path, tmp_path: Path) -> None:

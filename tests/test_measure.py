@@ -62,9 +62,8 @@ def test_distances_do_not_depend_on_the_scale(scale: float) -> None:
     rows = seeded(40, 64)
     measure = measure_of(rows, 4)
     components = measure.units(rows) @ measure.components.T
-    found = Comparison(measure, rows[0] * np.float32(scale), 0.1).distances(
-        rows * np.float32(scale), lambda: components
-    )
+    scaled = rows * np.float32(scale)
+    found = Comparison(measure, scaled[0], 0.1).distances(scaled, lambda: components)
     np.testing.assert_allclose(found, by_definition(rows, measure, 0.1)[0], atol=1e-5)
     assert found[0] == 0
 
