@@ -153,7 +153,6 @@ class IndexCard(Card, kw_only=True):
         n: number of photos that can be found.
         d: dimension of their vectors.
         missing: rows without a vector, which are never found.
-        deviations: see `Measure`; none for the raw cosine.
         nprobe: inverted lists to look into.
         rerank: candidates to compare exactly.
         train_seconds: how long its training took.
@@ -170,7 +169,6 @@ class IndexCard(Card, kw_only=True):
     n: Positive
     d: Positive
     missing: list[Count] = []
-    deviations: list[float] = []
     nprobe: Positive
     rerank: Count
     train_seconds: float

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import BusyError, is_unchanged, mend, opened_path
 from similar_images.cards import CardError, IndexCard, read_card
-from similar_images.measure import Comparison, Measure
+from similar_images.measure import WEIGHED, Comparison, Measure
 from similar_images.vectors import VectorFile
 
 Floats = NDArray[np.float32]
@@ -51,7 +51,7 @@ class GalleryIndex:
         self.rerank: int = card.rerank
         self.exact = card.index in EXACT
         self._whole = index  # what is inside goes with it
-        self.measure, self._index = _measure_of(index, card)
+        self.measure, self._index = _measure_of(index)
         self._layers = list(layers_of(self._index))
         self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
         self._present: Rows | None = None
@@ -209,16 +209,19 @@ class GalleryIndex:
         return np.arange(self._index.ntotal) if among is None else np.flatnonzero(among)
 
 
-def _measure_of(index: Any, card: IndexCard) -> tuple[Measure, Any]:
+def _measure_of(index: Any) -> tuple[Measure, Any]:
     """Return the measure that an index holds, and the index behind its transforms; the raw cosine for any other."""
-    if not card.deviations:
-        return Measure.raw(card.d), index
     import faiss
 
-    _, centring, _, reducing = (faiss.downcast_VectorTransform(index.chain.at(at)) for at in range(4))
-    mean = faiss.vector_to_array(centring.mean)
-    components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, card.d)
-    return Measure(mean, components, np.array(card.deviations, np.float32)), faiss.downcast_index(index.index)
+    chain = getattr(index, "chain", None)
+    transforms = [faiss.downcast_VectorTransform(chain.at(at)) for at in range(chain.size())] if chain else []
+    if not any(isinstance(transform, faiss.CenteringTransform) for transform in transforms):
+        return Measure.raw(index.d), index
+    _, centring, _, reducing = transforms
+    components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, reducing.d_in)
+    variances = faiss.vector_to_array(reducing.eigenvalues)[:WEIGHED]
+    measure = Measure(faiss.vector_to_array(centring.mean), components, np.sqrt(variances))
+    return measure, faiss.downcast_index(index.index)
 
 
 def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:

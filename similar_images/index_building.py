@@ -143,7 +143,6 @@ def _built(
     began = time.monotonic()
     progress("training", 0)
     measure = _learnt(settings, vectors, rows, measure)
-    card.deviations = measure.deviations.tolist()
     index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
     asking = _asking(rows, trained_on)
@@ -296,9 +295,11 @@ def _with_measure(index: Any, measure: Measure) -> Any:
     if measure.mean is None:
         return index
     c, d = measure.components.shape
-    centring, reducing = faiss.CenteringTransform(d), faiss.LinearTransform(d, c, False)
+    centring, reducing = faiss.CenteringTransform(d), faiss.PCAMatrix(d, c)
     faiss.copy_array_to_vector(measure.mean, centring.mean)
     faiss.copy_array_to_vector(measure.components.ravel(), reducing.A)
+    faiss.copy_array_to_vector(measure.deviations**2, reducing.eigenvalues)
+    reducing.have_bias = False  # the mean is taken away before
     reducing.is_trained = centring.is_trained = True
     reducing.is_orthonormal = True
     whole = index

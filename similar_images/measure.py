@@ -145,7 +145,7 @@ class Comparison:
         return distances
 
     def _precisely(self, vectors: Floats) -> Floats:
-        """Return distances without the cancellation of 2 - 2 cos: (|x - y|^2 - (|x| - |y|)^2) / (|x| |y|) of weighed units."""
+        """Return the distances without the cancellation of 2 - 2 cos: (|x - y|^2 - (|x| - |y|)^2) / (|x| |y|)."""
         units = self.measure.units(vectors)
         differences = units - self.unit
         squares, length = np.vecdot(differences, differences), np.float32(self.length)

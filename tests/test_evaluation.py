@@ -15,6 +15,9 @@ from similar_images.evaluation import (
     r_precision,
     recall_at_k,
 )
+from similar_images.index import GalleryIndex
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.measure import Comparison
 from similar_images.vectors import normalise, open_vectors
 
 
@@ -33,8 +36,11 @@ def test_recall_at_k_takes_any_of_several_at_the_same_distance() -> None:
 def test_distances_to_others_leaves_out_the_query_itself(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.array([[1, 0], [0, 1], [-1, 0], [1, 0]], np.float32))
     vectors = open_vectors(tmp_path / "v.npy")
+    build_index(vectors, tmp_path / "v.faiss.index", IndexSettings())
+    index = GalleryIndex.open(tmp_path / "v.faiss.index")
     rows, found = np.array([0, 1]), [np.array([0, 1, 3, 2]), np.array([2])]
-    distances = distances_to_others(vectors, np.array([[1, 0], [0, 1]], np.float32), rows, found, 2)
+    queries = [Comparison(index.measure, np.asarray(vectors.array[row])) for row in rows]
+    distances = distances_to_others(index, vectors, queries, rows, found, 2)
     assert distances.tolist() == [[2, 0], [2, np.inf]]
 
 

@@ -7,6 +7,8 @@ import pytest
 from similar_images.cards import Failure
 from similar_images.gallery import Gallery, GalleryError
 from similar_images.gallery_map import coordinates, map_path, methods
+from similar_images.index_building import IndexSettings, build_index
+from similar_images.vectors import normalise, open_vectors
 
 
 @pytest.fixture
@@ -36,15 +38,13 @@ def test_umap_keeps_neighbours_together(copy: Gallery) -> None:
 
 
 def test_map_is_kept_and_made_again_for_other_vectors(copy: Gallery) -> None:
-    parts: list[float] = []
-    first = coordinates(copy, "pca", parts.append)
-    assert parts[-1] == 1
-    parts.clear()
-    np.testing.assert_array_equal(coordinates(copy, "pca", parts.append), first)
-    assert not parts
+    first = coordinates(copy)
+    made = map_path(copy, "pca").stat().st_mtime_ns
+    np.testing.assert_array_equal(coordinates(copy), first)
+    assert map_path(copy, "pca").stat().st_mtime_ns == made
     copy.card.digest = "0" * 64
-    coordinates(copy, "pca", parts.append)
-    assert parts
+    coordinates(copy)
+    assert map_path(copy, "pca").stat().st_mtime_ns > made
 
 
 def test_map_where_nothing_may_be_written_is_made_all_the_same(copy: Gallery) -> None:
@@ -52,10 +52,26 @@ def test_map_where_nothing_may_be_written_is_made_all_the_same(copy: Gallery) ->
     assert coordinates(copy, "pca").shape == (75, 2)
 
 
-def test_map_without_the_vectors_says_what_is_missing(copy: Gallery) -> None:
-    (copy.path.parent / "photos.saved_predictions.npy").unlink()
+def test_map_without_the_vectors_is_of_the_components_or_says_what_is_missing(copy: Gallery) -> None:
+    expected = coordinates(copy)
+    map_path(copy, "pca").unlink()
+    vectors = copy.path.parent / "photos.saved_predictions.npy"
+    build_index(open_vectors(vectors), copy.path.with_name("raw.faiss.index"), IndexSettings(pca=None))
+    vectors.unlink()
+    np.testing.assert_array_equal(coordinates(Gallery.open(copy.path)), expected)
     with pytest.raises(GalleryError, match="vectors file"):
-        coordinates(Gallery.open(copy.path))
+        coordinates(Gallery.open(copy.path.with_name("raw.faiss.index")))
+
+
+def test_pca_places_of_a_gallery_without_components_are_those_of_its_vectors(copy: Gallery) -> None:
+    raw, shares = copy.path.with_name("raw.faiss.index"), list[float]()
+    build_index(copy.vectors, raw, IndexSettings(pca=None))
+    placed = coordinates(Gallery.open(raw), "pca", shares.append)
+    assert shares[-1] == 1
+    units = normalise(copy.vectors.array)
+    fitted = np.linalg.lstsq(np.column_stack([placed, np.ones(75)]), units - units.mean(axis=0), rcond=None)[0]
+    kept = ((np.column_stack([placed, np.ones(75)]) @ fitted) ** 2).sum()
+    assert kept == pytest.approx((np.linalg.svd(units - units.mean(axis=0), compute_uv=False)[:2] ** 2).sum(), rel=1e-2)
 
 
 def test_photos_without_a_vector_have_no_place(copy: Gallery) -> None:
