@@ -19,6 +19,7 @@ from similar_images.widgets.pictures import picture
 HEIGHT = 420
 EXTENT = (-1.08, 1.08)
 SIZES = [3, 12]  # of points, and of those that are hits
+SHADED = [0.005, 0.5]  # from which quantile of distances to which one colours change: most photos are equally far
 MARKED = "#d32f2f"
 PHOTO_SIDE = 320
 DIRECTIONS = {"←": (-1, 0), "→": (1, 0), "↑": (0, 1), "↓": (0, -1)}
@@ -121,7 +122,8 @@ class MapView(ipw.VBox):
         import pandas as pd
 
         x, y = self._places.T
-        nearness = 1 - np.nan_to_num(self._distances / max(float(np.nanmax(self._distances)), 1e-6), nan=1)
+        near, far = np.nanquantile(self._distances, SHADED)
+        nearness = np.nan_to_num(np.clip((far - self._distances) / max(far - near, 1e-6), 0, 1))
         hit = np.zeros(len(self.rows), np.float32)
         hit[self._marked] = 1
         return pd.DataFrame({"x": x, "y": y, "folder": self._folders, "nearness": nearness, "hit": hit})

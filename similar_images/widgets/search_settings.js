@@ -49,6 +49,7 @@ function render({ model, el }) {
     const [left, right] = ends.map((textContent) => make("span", { className: "si-hint", textContent }));
     const setting = labelled(text, title, input, right);
     input.before(left);
+    setting.classList.add("si-dial");
     return setting;
   }
 
@@ -87,7 +88,7 @@ function render({ model, el }) {
   const neighbours = model.get("neighbours");
   if (neighbours) {
     const title = "search again by your photo together with the photos most similar to it, which finds more of its kind";
-    el.append(check("expand", `ask also by the first ${neighbours} hits`, title, neighbours, 0));
+    el.append(check("expand", `search by the first ${neighbours} results too`, title, neighbours, 0));
   }
   if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
   el.append(
@@ -110,7 +111,7 @@ function render({ model, el }) {
       range("nprobe", "Lists to look into", "nprobe", model.get("nlist")),
     );
     const least = compared === "exactly" ? 0 : 10;
-    if (compared) inside.append(range("rerank", `Candidates to compare ${compared}`, "more miss less", Math.min(1000, model.get("n")), 10, least));
+    if (compared) inside.append(range("rerank", `Candidates to compare ${compared}`, "more of them miss less", Math.min(1000, model.get("n")), 10, least));
   } else inside.append(make("p", { textContent: "This gallery is small enough to compare every photo: its results are exact." }));
   const compare = button("Compare with an exact search", "compare the query to every photo", () => model.send({ kind: "compare" }));
   inside.append(make("p", {}, said("cost")), make("p", {}, compare, " ", said("agreement")));

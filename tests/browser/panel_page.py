@@ -4,30 +4,33 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from similar_images.gallery import Hit
+from similar_images.gallery import Gallery, Hit
 from similar_images.images import Box
 
 SIZE = {"width": 1280, "height": 1000}
-CONTROLS = ".similar-images .si-settings :is(input[type=range], input[type=search], select)"
+CONTROLS = ".similar-images .si-settings :is(input[type=range], input[type=search], input:checked, select)"
 REMEMBER = f"""() => {{
-    window.controls = [...document.querySelectorAll("{CONTROLS}")].map((control) => [control, control.value]);
+    window.part = (control) => (control.type === "checkbox" ? "checked" : "value");
+    window.controls = [...document.querySelectorAll("{CONTROLS}")].map((control) => [control, control[part(control)]]);
 }}"""
 CHANGED = """() => [...window.controls.keys()].filter((at) => {
     const [control, first] = window.controls[at];
-    return control.value !== first;
+    return control[part(control)] !== first;
 })"""
 RESTORE = """(at) => {
     const [control, first] = window.controls[at];
-    control.value = first;
-    control.dispatchEvent(new Event("change"));
+    control[part(control)] = first;
+    for (const event of ["input", "change"]) control.dispatchEvent(new Event(event));
 }"""
 CLOSE = """() => {
     document.querySelectorAll("dialog[open]").forEach((dialog) => dialog.close());
     document.querySelectorAll(".similar-images details[open]").forEach((details) => (details.open = false));
-    document.querySelectorAll(".similar-images input:checked").forEach((box) => box.click());
+    const added = (box) => window.controls.every(([control]) => control !== box);
+    [...document.querySelectorAll(".similar-images input:checked")].filter(added).forEach((box) => box.click());
     document.querySelectorAll(".similar-images .jupyter-button.mod-active").forEach((toggle) => toggle.click());
     document.activeElement.blur();
 }"""
@@ -94,6 +97,11 @@ def names(page: Page) -> list[str]:
     shown = page.locator(".si-tile .si-name").evaluate_all("all => all.map((each) => each.textContent)")
     assert shown == page.locator(".si-tile img").evaluate_all("all => all.map((each) => each.alt)")
     return list(shown)
+
+
+def expected(gallery: Gallery, query: Any, k: int = 12, **settings: Any) -> list[str]:
+    """Return what a search finds with the panel's first settings, or others."""
+    return names_of(gallery.search(query, k, **{"focus": 0.1, "expand": 3, **settings}))
 
 
 def names_of(hits: list[Hit]) -> list[str]:

@@ -31,9 +31,9 @@ from panel_page import (
     asked,
     begin_anew,
     choose,
+    expected,
     frame,
     names,
-    names_of,
     pick_random,
     press,
     remember_first_state,
@@ -45,6 +45,7 @@ from panel_page import (
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from similar_images import index_building
 from similar_images.filters import matching
 from similar_images.gallery import Gallery
 from similar_images.gallery_map import coordinates
@@ -60,7 +61,9 @@ def lists_index(index_file: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """An index of the drawn pictures with lists to look into, which so small a gallery usually has not."""
     path = tmp_path_factory.mktemp("lists") / "lists.faiss.index"
     vectors = open_vectors(index_file.with_name("photos.saved_predictions.npy"))
-    build_index(vectors, path, IndexSettings(factory="IVF4,Flat"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(index_building, "POINTS_PER_LIST", 75 // 4)
+        build_index(vectors, path, IndexSettings(nlist=4, nbits=4, pca=64))
     return path
 
 
@@ -107,25 +110,25 @@ def page(opened: Page) -> Page:
 
 def test_random_pick_shows_its_neighbours(page: Page, gallery: Gallery) -> None:
     found = pick_random(page)
-    assert found == names_of(gallery.search(asked(page)[0], 12))
-    expect(status(page)).to_contain_text("75 photos · mobilenet_v2, UNTRAINED weights · IVF4,Flat")
+    assert found == expected(gallery, asked(page)[0], 12)
+    expect(status(page)).to_contain_text("75 photos · mobilenet_v2, UNTRAINED weights · Center,PCA64,IVF4")
 
 
 def test_upload_finds_the_photo_first(page: Page, gallery: Gallery, photos: Path) -> None:
     ask_for(page, "my clock.jpg", (photos / "clock" / "01.jpg").read_bytes())
     assert asked(page) == ["my clock.jpg"]
     expect(status(page)).to_contain_text("ms to encode")
-    assert names(page) == names_of(gallery.search("clock/01.jpg", 12))
+    assert names(page) == expected(gallery, "clock/01.jpg", 12)
 
 
 def test_upload_of_several_looks_for_what_they_share(page: Page, gallery: Gallery, photos: Path) -> None:
     paths = [photos / "clock" / "00.jpg", photos / "sea" / "01.jpg", photos / "car" / "02.jpg"]
     with search(page):
         choose(page, *paths)
-    assert asked(page) == ["00.jpg", "01.jpg", "02.jpg"] and names(page) == names_of(gallery.search(paths, 12))
+    assert asked(page) == ["00.jpg", "01.jpg", "02.jpg"] and names(page) == expected(gallery, paths, 12)
     with search(page):
         page.get_by_role("button", name="Remove").nth(1).click()
-    assert asked(page) == ["00.jpg", "02.jpg"] and names(page) == names_of(gallery.search([paths[0], paths[2]], 12))
+    assert asked(page) == ["00.jpg", "02.jpg"] and names(page) == expected(gallery, [paths[0], paths[2]], 12)
 
 
 def test_uploads_at_the_same_time_stay_apart(page: Page, photos: Path) -> None:
@@ -146,7 +149,7 @@ def test_upload_can_add_to_what_is_asked_for(page: Page, gallery: Gallery, photo
     page.get_by_label("add to the question").check()
     ask_for(page, "two.jpg", (photos / "sea" / "00.jpg").read_bytes())
     assert asked(page) == ["one.jpg", "two.jpg"]
-    assert names(page) == names_of(gallery.search(["clock/00.jpg", "sea/00.jpg"], 12))
+    assert names(page) == expected(gallery, ["clock/00.jpg", "sea/00.jpg"], 12)
 
 
 def test_upload_of_a_turned_photo_finds_its_original(page: Page, photos: Path) -> None:
@@ -225,7 +228,7 @@ def drop(page: Page, kind: str, content: str) -> None:
 def test_dropped_photo_is_found_first(page: Page, gallery: Gallery, photos: Path) -> None:
     with search(page):
         drop(page, "file", base64.b64encode((photos / "car" / "00.jpg").read_bytes()).decode())
-    assert asked(page) == ["dropped.jpg"] and names(page) == names_of(gallery.search("car/00.jpg", 12))
+    assert asked(page) == ["dropped.jpg"] and names(page) == expected(gallery, "car/00.jpg", 12)
 
 
 @pytest.mark.parametrize("opened", ["notebooks", "lab/tree"], indirect=True)  # an app fetches nothing from this machine
@@ -289,9 +292,7 @@ def test_screenshot_is_asked_by_the_photo_in_it_until_that_is_taken_back(
     with search(page):
         press(page, "Whole photo")
     expect(page.locator(".si-frame")).to_be_hidden()
-    assert (
-        names(page) == names_of(gallery.search(picture, 12, find_photo=False)) != names_of(gallery.search(picture, 12))
-    )
+    assert names(page) == expected(gallery, picture, 12, find_photo=False) != expected(gallery, picture, 12)
 
 
 def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> None:
@@ -306,10 +307,10 @@ def test_part_of_the_photo_is_marked_by_mouse(page: Page, gallery: Gallery) -> N
         page.mouse.up()
     box = frame(page)
     assert box == pytest.approx((0.1, 0.2, 0.5, 0.9), abs=0.02)
-    assert names(page) == names_of(gallery.search(cropped(path, box), 12))
+    assert names(page) == expected(gallery, cropped(path, box), 12)
     with search(page):
         press(page, "Whole photo")
-    assert names(page) == names_of(gallery.search(path, 12))
+    assert names(page) == expected(gallery, path, 12)
 
 
 def test_part_of_the_photo_is_marked_by_keyboard(page: Page, gallery: Gallery) -> None:
@@ -321,11 +322,11 @@ def test_part_of_the_photo_is_marked_by_keyboard(page: Page, gallery: Gallery) -
     with search(page):
         page.keyboard.press("Enter")
     assert frame(page) == pytest.approx((0.25, 0.15, 0.85, 0.8), abs=0.01)
-    assert names(page) == names_of(gallery.search(cropped(path, (0.25, 0.15, 0.85, 0.8)), 12))
+    assert names(page) == expected(gallery, cropped(path, (0.25, 0.15, 0.85, 0.8)), 12)
     page.locator(".si-stage").focus()
     with search(page):
         page.keyboard.press("Escape")
-    assert names(page) == names_of(gallery.search(path, 12))
+    assert names(page) == expected(gallery, path, 12)
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
@@ -333,7 +334,7 @@ def test_tile_searches_on_from_there(page: Page, gallery: Gallery, how: str) -> 
     name = pick_random(page)[3]
     with search(page):
         press(page, f"Search from {name}", how)
-    assert asked(page) == [name] and names(page) == names_of(gallery.search(name, 12))
+    assert asked(page) == [name] and names(page) == expected(gallery, name, 12)
 
 
 def test_arrow_keys_go_from_tile_to_tile(page: Page) -> None:
@@ -358,7 +359,7 @@ def marked(gallery: Gallery, name: str, relevant: list[str], irrelevant: list[st
     if irrelevant:
         moved = moved - 0.3 * gallery.stored([rows[each] for each in irrelevant]).mean(axis=0)
     among = np.array([each not in irrelevant for each in gallery.names])
-    return names_of(gallery.search(moved, 12, among=among))
+    return expected(gallery, gallery.measure.vectors_of(moved[None])[0], 12, among=among)
 
 
 def test_marks_by_mouse_refine_the_search_and_can_be_removed(page: Page, gallery: Gallery) -> None:
@@ -403,7 +404,7 @@ def test_marks_by_keyboard_refine_the_search(page: Page, gallery: Gallery) -> No
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
 def test_closer_look_shows_facts_neighbours_and_why(page: Page, gallery: Gallery, how: str) -> None:
     found = pick_random(page)
-    hits = gallery.search(asked(page)[0], 12)
+    hits = gallery.search(asked(page)[0], 12, expand=3)
     tile(page, found[2]).focus()
     tile(page, found[2]).hover()
     press(page, f"Look closer at {found[2]}", how)
@@ -439,7 +440,7 @@ def test_closer_look_leads_on(page: Page, gallery: Gallery) -> None:
     press(page, f"Look closer at {found[6]}")
     with search(page):
         press(page, "Search from here")
-    assert asked(page) == [found[6]] and names(page) == names_of(gallery.search(found[6], 12))
+    assert asked(page) == [found[6]] and names(page) == expected(gallery, found[6], 12)
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
@@ -454,6 +455,41 @@ def set_range(page: Page, label: str, value: str) -> None:
     with search(page):
         slider.fill(value)
         slider.dispatch_event("change")
+
+
+DIAL = "Look for: the same photo or the same kind"
+
+
+@pytest.mark.parametrize("how", ["mouse", "keyboard"])
+def test_dial_orders_the_result_anew_without_encoding(page: Page, gallery: Gallery, photos: Path, how: str) -> None:
+    ask_for(page, "mine.jpg", (photos / "clock" / "01.jpg").read_bytes())
+    dial, orders = page.get_by_label(DIAL), []
+    for key, focus, fraction in (("Home", -0.3, 0), ("PageUp", -0.2, 1 / 6), ("End", 0.3, 1)):
+        box = dial.bounding_box()
+        assert box is not None
+        with search(page):
+            if how == "mouse":
+                dial.click(position={"x": 8 + fraction * (box["width"] - 16), "y": box["height"] / 2})
+            else:
+                dial.press(key)
+        assert float(dial.input_value()) == focus and names(page) == expected(gallery, "clock/01.jpg", focus=focus)
+        expect(status(page)).not_to_contain_text("ms to encode")
+        orders.append(names(page))
+    assert orders[0] != orders[-1]
+    expect(dial).to_have_attribute("aria-valuetext", "0.3, from -0.3, the same photo, to 0.3, the same kind")
+
+
+def test_first_results_are_asked_by_until_told_not_to(page: Page, gallery: Gallery) -> None:
+    query = pick_random(page) and asked(page)[0]
+    caption = page.locator(".si-results > .si-hint")
+    expect(caption).to_have_text("Similarity to your photo and its 3 nearest")
+    with search(page):
+        page.get_by_label("search by the first 3 results too").press("Space")
+    expect(caption).to_have_text("Similarity to your photo")
+    assert names(page) == expected(gallery, query, expand=0)
+    with search(page):
+        page.get_by_label("search by the first 3 results too").check()
+    assert names(page) == expected(gallery, query)
 
 
 def test_results_can_be_more_or_fewer(page: Page) -> None:
@@ -478,7 +514,7 @@ def test_more_can_be_shown_up_to_all(page: Page, gallery: Gallery) -> None:
             press(page, "Show more", how)
         expect(page.locator(".si-tile")).to_have_count(count)
     expect(page.get_by_role("button", name="Show more")).to_be_hidden()
-    assert names(page) == names_of(gallery.search(asked(page)[0], 75))
+    assert names(page) == expected(gallery, asked(page)[0], 75)
 
 
 def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) -> None:
@@ -486,13 +522,13 @@ def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) ->
     query = asked(page)[0]
     with search(page):
         page.get_by_label("Folder", exact=True).select_option("sea")
-    assert names(page) == names_of(gallery.search(query, 12, among=matching(gallery.names, "sea")))
+    assert names(page) == expected(gallery, query, 12, among=matching(gallery.names, "sea"))
     with search(page):
         page.get_by_label("Folder", exact=True).select_option("all folders")
     with search(page):
         page.get_by_label("Name", exact=True).fill("*/01.jpg")
         page.keyboard.press("Enter")
-    assert names(page) == names_of(gallery.search(query, 12, among=matching(gallery.names, None, "*/01.jpg")))
+    assert names(page) == expected(gallery, query, 12, among=matching(gallery.names, None, "*/01.jpg"))
     assert len(names(page)) == 12
     with search(page):
         page.get_by_label("Name", exact=True).fill("nothing is called this")
@@ -502,16 +538,16 @@ def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) ->
 
 def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
     found = pick_random(page)
-    set_range(page, "Hide near-duplicates", "0.01")
+    set_range(page, "Hide near-duplicates", "0.5")
     fewer = names(page)
-    assert fewer == names_of(gallery.search(asked(page)[0], 12, apart=0.01)) != found
+    assert fewer == expected(gallery, asked(page)[0], 12, apart=0.5) != found
     set_range(page, "Hide near-duplicates", "0")
     assert names(page) == found
 
 
 def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gallery) -> None:
     pick_random(page)
-    hit = gallery.search(asked(page)[0], 12)[5]
+    hit = gallery.search(asked(page)[0], 12, expand=3)[5]
     number = page.locator(".si-number").nth(5)
     begin_anew(page)
     expect(number).to_have_css("opacity", "0")
@@ -522,7 +558,8 @@ def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gall
     page.get_by_label("numbers").check()
     expect(number).to_have_css("opacity", "1")
     bar = page.locator(".si-bar").nth(5)
-    expect(bar).to_have_attribute("aria-label", f"similarity {hit.similarity:.3f}, distance {hit.distance:.3f}")
+    text = f"similarity {hit.similarity:.3f} to your photo and its 3 nearest, distance {hit.distance:.3f}"
+    expect(bar).to_have_attribute("aria-label", text)
     part = bar.evaluate("(bar) => bar.firstChild.offsetWidth / bar.offsetWidth")
     assert part == pytest.approx(hit.similarity, abs=0.02)
 
@@ -532,11 +569,11 @@ def test_how_it_searches_teaches_its_cost(page: Page, gallery: Gallery) -> None:
     query = asked(page)[0]
     page.get_by_text("How it searches").click()
     set_range(page, "Lists to look into", "1")
-    assert names(page) == names_of(gallery.search(query, 12, nprobe=1))
-    expect(page.get_by_text("it looked into 1 of 4 lists")).to_be_visible()
+    assert names(page) == expected(gallery, query, 12, nprobe=1)
+    expect(page.get_by_text("it looked twice into 1 of 4 lists")).to_be_visible()
     press(page, "Compare with an exact search", "keyboard")
-    found = set(names_of(gallery.search(query, 12, nprobe=1)))
-    exact = [name in found for name in names_of(gallery.search(query, 12, nprobe=4, rerank=75))]
+    found = set(expected(gallery, query, 12, nprobe=1, expand=0))
+    exact = [name in found for name in expected(gallery, query, 12, nprobe=4, rerank=75, expand=0)]
     expect(page.get_by_text(f"{sum(exact)} of the 12 nearest were found")).to_be_visible()
     set_range(page, "Candidates to compare exactly", "0")
     expect(page.get_by_text("compared 0 candidates exactly")).to_be_visible()
@@ -602,7 +639,7 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
     with search(page):
         page.mouse.down()
         page.mouse.up()
-    assert asked(page) == [gallery.names[far]] and names(page) == names_of(gallery.search(far, 12))
+    assert asked(page) == [gallery.names[far]] and names(page) == expected(gallery, far, 12)
     page.get_by_label("Colours by").select_option("distance to the query")
     before = caption.text_content()
     press(page, "←", "keyboard")
