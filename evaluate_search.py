@@ -17,7 +17,7 @@ from similar_images import evaluation_parts as parts
 from similar_images._script import OneSentence
 from similar_images.answer_quality import spaces_of
 from similar_images.evaluation_report import check_writable, write_report
-from similar_images.gallery import Gallery
+from similar_images.gallery import NEAR_DUPLICATE, Gallery
 from similar_images.index_quality import apply_setting
 from similar_images.labels import labels_of
 
@@ -41,7 +41,7 @@ ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
 @click.option(
     "--encoder", "encoders", multiple=True, metavar="NAME[:LAYER][=WEIGHTS]", help="Another to try; several times."
 )
-@click.option("--near", type=click.FloatRange(min=0), help="Distance of near-duplicates.  [default: by the gap]")
+@click.option("--near", type=click.FloatRange(min=0), default=NEAR_DUPLICATE, help="Distance of near-duplicates.")
 @click.option("--robustness/--no-robustness", "changes", default=True, help="Whether to change and encode photos.")
 def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, encoders, near, changes):  # fmt: skip
     """Measure the gallery of INDEX and write a report: report.html, report.md, report.json, and pictures."""

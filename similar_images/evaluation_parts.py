@@ -24,7 +24,7 @@ from similar_images.answer_quality import (
 )
 from similar_images.colour_histograms import colour_histograms
 from similar_images.contact_sheet import contact_sheet
-from similar_images.duplicate_groups import gap_threshold, groups, near_pairs
+from similar_images.duplicate_groups import groups, near_pairs
 from similar_images.encoder_comparison import EncoderFigures, Progress, own_figures, spec_of_words, try_encoder
 from similar_images.evaluation_plots import plot_encoders, plot_labels, plot_operating_points, plot_robustness
 from similar_images.evaluation_report import Part, interval, joined, machine, table, verbatim
@@ -270,18 +270,16 @@ def robustness_part(gallery: Gallery, rows: NDArray[np.int64], spaces: Spaces, b
     return Part(section, {"robustness": figures}, {"robustness.png": plot_robustness(ways)})
 
 
-def duplicates_part(gallery: Gallery, near: float | None) -> Part:
+def duplicates_part(gallery: Gallery, near: float) -> Part:
     """Look for near-duplicates; where there are none, the report says nothing of them.
 
     Args:
         gallery: the photos.
-        near: the distance up to which photos are near-duplicates; None for what the gap in the distances says.
+        near: the distance up to which photos are near-duplicates.
     """
-    nearest, pairs, distances = near_pairs(gallery)
-    distance = gap_threshold(nearest) if near is None else near
-    found = groups(pairs[distances <= distance], len(gallery.names))
+    found = groups(near_pairs(gallery, near), len(gallery.names))
     named = [[gallery.names[row] for row in group] for group in found]
-    figures = {"near_duplicates": {"distance": distance, "groups": named}}
+    figures = {"near_duplicates": {"distance": near, "groups": named}}
     if not found:
         return Part("", figures)
     lines = [(number, len(group), ", ".join(map(verbatim, group[:4]))) for number, group in enumerate(named[:LINES], 1)]
@@ -292,7 +290,7 @@ def duplicates_part(gallery: Gallery, near: float | None) -> Part:
     ]
     section = f"""## Near-duplicates
 
-{len(found):,} groups of photos nearer to each other than {distance:.4f}, {sum(map(len, found)):,} photos in all.
+{len(found):,} groups of photos within a distance of {near:g}, {sum(map(len, found)):,} photos in all.
 They flatter every figure above.
 
 {table(["group", "photos", "names"], lines)}
