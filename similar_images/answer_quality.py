@@ -105,8 +105,7 @@ def spaces_of(gallery: Gallery) -> Spaces:
     spaces: Spaces = {}
     if measure.can_focus:
         spaces[f"{FOCUSED}, {by}"] = lambda vectors: measure.weigh(measure.units(vectors), FOCUS)
-    if measure.mean is not None:
-        spaces[f"{CENTRED}, {by}"] = measure.units
+    spaces[f"{RAW if measure.mean is None else CENTRED}, {by}"] = measure.units
     return spaces | ({f"{RAW}, {by}": normalise} if gallery.vectors else {})
 
 

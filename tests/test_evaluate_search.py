@@ -149,13 +149,19 @@ def test_mistakes_are_found_before_measuring(index: Path, tmp_path: Path) -> Non
     assert sorted(path.name for path in tmp_path.iterdir()) == ["copy", "damaged.csv", "file", "other.csv", "same.csv"]
 
 
-def test_missing_vectors_leave_the_rest_of_the_report(index: Path) -> None:
-    index.with_name("photos.saved_predictions.npy").unlink()
+@pytest.mark.parametrize("pca", [128, None])
+def test_missing_vectors_leave_the_rest_of_the_report(index: Path, pca: int | None) -> None:
+    vectors, index = index.with_name("photos.saved_predictions.npy"), index.with_name("alone.faiss.index")
+    build_index(open_vectors(vectors), index, IndexSettings(pca=pca))
+    vectors.unlink()
     done, report = evaluate(index, "--no-robustness")
     assert done.exit_code == 1 and "Error: the report in" in done.stderr
     assert "Index: an index is compared with exact search in the vectors file, which is missing" in done.stderr
     assert "Traceback" not in done.stderr and (report / "report.md").exists()
-    assert "centred cosine, by the index's components" in figures_of(report)["answers"]
+    if pca:
+        assert "centred cosine, by the index's components" in figures_of(report)["answers"]
+    else:
+        assert f"Answers: the vectors file {vectors} is missing, which this needs: put it back" in done.stderr
 
 
 def test_part_that_fails_leaves_the_others_in_the_report(index: Path) -> None:
