@@ -210,7 +210,10 @@ class Gallery:
         if expand:
             nearest = partial(self._among_neighbours, found, comparison, expand)
         distances, ids = self._kept_apart(nearest, k, max(k, rerank), apart) if apart else nearest(k)
-        return [self._hit(rank, *found) for rank, found in enumerate(zip(ids, distances, strict=True), 1)]
+        return [
+            Hit(rank, row, self.names[row], self.photo_path(row), distance, 1 - distance / 2)
+            for rank, (row, distance) in enumerate(zip(ids.tolist(), distances.tolist(), strict=True), 1)
+        ]
 
     def _focus(self, focus: float | None) -> float:
         if focus is None:
@@ -433,9 +436,6 @@ class Gallery:
     @cached_property
     def _rows(self) -> dict[str, int]:
         return {name: row for row, name in reversed(list(enumerate(self.names)))}
-
-    def _hit(self, rank: int, row: np.int64, distance: np.float32) -> Hit:
-        return Hit(rank, int(row), self.names[row], self.photo_path(int(row)), float(distance), 1 - float(distance) / 2)
 
     def _check_links(self, photos_too: bool) -> None:
         """Find out whether files from somebody else lead only to each other, see `cards`."""

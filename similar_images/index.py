@@ -8,6 +8,7 @@ candidates are compared without the vectors.
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ Rows = NDArray[np.bool_]
 
 SUFFIX = ".faiss.index"
 FEW = 2000
+COMPARED_BY_COMPONENTS = 3  # candidates for each that is asked for
 EXACT = ("Flat", "Center,Flat")
 
 
@@ -54,6 +56,7 @@ class GalleryIndex:
         self.measure, self._index = _measure_of(index)
         self._layers = list(layers_of(self._index))
         self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
+        self._of_all = lru_cache(partial(_parameters, self._layers, among=None))  # made once: it takes 20 us
         self._present: Rows | None = None
         if card.missing:
             self._present = np.ones(index.ntotal, np.bool_)
@@ -136,7 +139,8 @@ class GalleryIndex:
     def _found(self, query: Floats, k: int, nprobe: int, among: Rows | None) -> tuple[Floats, Ids]:
         try:
             with _one_thread():
-                distances, ids = self._index.search(query[None], k, params=_parameters(self._layers, k, nprobe, among))
+                parameters = self._of_all(k, nprobe) if among is None else _parameters(self._layers, k, nprobe, among)
+                distances, ids = self._index.search(query[None], k, params=parameters)
         except RuntimeError:
             if among is None:
                 raise
@@ -175,7 +179,7 @@ class GalleryIndex:
         if vectors is None and not len(self.measure.components):
             distances, ids = self._candidates(query, k, nprobe, among)
         else:
-            ids = self._to_compare(query, k, nprobe, rerank or self.rerank, among)
+            ids = self._to_compare(query, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
             if own is not None and own not in ids and (among is None or among[own]):  # it has many copies
                 ids = np.append(ids, own)
             distances = self.distances(query, ids, vectors)
@@ -194,9 +198,17 @@ class GalleryIndex:
 
     def components(self, ids: Ids) -> Floats:
         """Return the components (r, c) float32 of the units of ids (r,); zeros for a photo without a vector."""
-        holder = self._layers[0]
-        holder = getattr(holder, "refine_index", holder)
-        components: Floats = holder.reconstruct_batch(np.ascontiguousarray(ids))
+        return self._components[ids].astype(np.float32)
+
+    @cached_property
+    def _components(self) -> NDArray[np.floating]:
+        """The components (n, c) as the index holds them, float16 or float32, not to be modified."""
+        import faiss
+
+        outermost = self._layers[0]
+        holder = faiss.downcast_index(getattr(outermost, "refine_index", outermost))
+        codes = faiss.rev_swig_ptr(holder.codes.data(), holder.codes.size())
+        components: NDArray[np.floating] = codes.view(f"f{holder.code_size // holder.d}").reshape(-1, holder.d)
         return components
 
     def _to_compare(self, query: Comparison, k: int, nprobe: int, rerank: int, among: Rows | None) -> Ids:
@@ -268,10 +280,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def nprobe_for(nlist: int) -> int:
-    """Return how many of nlist inverted lists to look into: 32 of 100, and a smaller fraction of more."""
-    return max(1, min(nlist, round(3.2 * math.sqrt(nlist))))
+    """Return how many of nlist inverted lists to look into: 20 of 100, and a smaller fraction of more."""
+    return max(1, min(nlist, round(2 * math.sqrt(nlist))))
 
 
 def rerank_for(n: int) -> int:
-    """Return how many candidates of n photos to compare exactly: 100, and from 6,400 photos on up to 250."""
-    return max(100, min(250, round(1.25 * math.sqrt(n))))
+    """Return how many candidates of n photos to compare exactly: 64, and from 6,400 photos on up to 250."""
+    return max(64, min(250, round(0.8 * math.sqrt(n))))

@@ -101,7 +101,6 @@ class Comparison:
         components: (c,) float32, those of the unit; the unit itself where the measure has none.
         focus: what units are weighed by.
         length: of the weighed unit.
-        towards: (d,) float32; the dot product of another unit with it is the cosine times the length of that, weighed.
     """
 
     def __init__(self, measure: Measure, vector: Floats, focus: float = 0) -> None:
@@ -109,16 +108,19 @@ class Comparison:
         self.measure = measure
         self.focus = focus if measure.can_focus else 0
         self.unit = measure.units(vector[None])[0]
-        self.components = measure.components @ self.unit if len(measure.components) else self.unit
-        w = len(measure.deviations)
+        self.components = np.vecdot(measure.components, self.unit) if len(measure.components) else self.unit
         self._weights = measure.weights(self.focus)
         self._extra = self._weights**2 - 1
-        own = self.components[:w]
-        self.length = float(np.sqrt(1 + self._extra @ own**2)) if w else 1.0
-        weighed = self.unit + (self._extra * own) @ measure.components[:w] if self.focus else self.unit
-        self.towards: Floats = weighed / np.float32(self.length)
-        self._shift = 0.0 if measure.mean is None else float(measure.mean @ self.towards)
-        self._offset = 0.0 if measure.mean is None else float(measure.mean @ measure.mean)
+        self._along = self._extra * self.components[: len(self._extra)]
+        self.length = float(np.sqrt(1 + np.vecdot(self._along, self.components[: len(self._extra)])))
+        self._shift = 0.0 if measure.mean is None else float(np.vecdot(measure.mean, self.unit))
+        self._offset = 0.0 if measure.mean is None else float(np.vecdot(measure.mean, measure.mean))
+
+    @property
+    def towards(self) -> Floats:
+        """(d,) float32; the dot product of another unit with it is the cosine times the length of that, weighed."""
+        leading = self.measure.components[: len(self._along)]
+        return np.asarray((self.unit + self._along @ leading) / np.float32(self.length), np.float32)
 
     def distances(self, vectors: Floats, components: Callable[[], Floats]) -> Floats:
         """Return the squared L2 distances (n,) to vectors, equal ones equally far, and 0 from themselves.
@@ -131,13 +133,15 @@ class Comparison:
         with np.errstate(all="ignore"):
             squares = np.vecdot(vectors, vectors)
             lengths = np.sqrt(squares)
-            cosines = np.vecdot(vectors, self.towards) / lengths
+            cosines = np.vecdot(vectors, self.unit) / lengths
             centred = np.float32(1)
             if mean is not None:
                 centred = 1 - 2 * np.vecdot(vectors, mean) / lengths + self._offset
                 cosines = (cosines - self._shift) / np.sqrt(centred)
             if self.focus:
-                cosines /= np.sqrt(1 + np.vecdot(components()[:, : len(self._extra)] ** 2, self._extra))
+                leading = components()[:, : len(self._extra)]
+                cosines += np.vecdot(leading, self._along)
+                cosines /= self.length * np.sqrt(1 + np.vecdot(leading**2, self._extra))
             distances: Floats = np.asarray(2 - 2 * cosines, np.float32)
         imprecise = ~(distances > NEAR) | is_extreme(squares) | ~(centred > NEAR)
         if imprecise.any():
@@ -162,6 +166,9 @@ class Comparison:
         """Return the squared L2 distances (n,) to units of which only components (n, c) are known; inf to zeros."""
         weights = np.ones(len(self.components), np.float32)
         weights[: len(self._weights)] = self._weights
-        weighed = normalise(components * weights)
-        differences = weighed - normalise((self.components * weights)[None])
-        return np.where(weighed.any(axis=1), np.vecdot(differences, differences), np.inf)
+        weighed = components * weights
+        lengths = np.sqrt(np.vecdot(weighed, weighed))
+        with np.errstate(invalid="ignore"):
+            weighed /= lengths[:, None]
+        weighed -= normalise((self.components * weights)[None])
+        return np.where(lengths > 0, np.vecdot(weighed, weighed), np.inf)

@@ -6,8 +6,10 @@ Row i of the file belongs to line i of the list; a photo that could not be read 
 import contextlib
 import hashlib
 import mmap
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,7 +36,7 @@ SUFFIX = ".saved_predictions.npy"
 CHUNK_BYTES = 64 << 20
 SAMPLE_BYTES = 16 << 20
 CACHE_BYTES = 1 << 20  # what stays in a core's cache from one step of a calculation to the next
-MAPPED_BYTES = 1 << 30
+MAPPED_BYTES = 256 << 20
 SMALLEST_SQUARE = 1e-30  # of a length; the squares of smaller components lose digits in float32
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
@@ -64,7 +66,7 @@ class VectorFile:
     """
 
     path: Path
-    array: Floats
+    array: np.memmap[Any, np.dtype[np.float32]]
     card: VectorsCard
     file: IO[bytes]
 
@@ -89,12 +91,21 @@ class VectorFile:
         at_a_time = self._rows_in(CACHE_BYTES)
         for start in range(0, len(rows), at_a_time):
             some = slice(start, start + at_a_time)
-            yield some, np.asarray(self.array[rows[some]], np.float32)
-        if self.array.nbytes > MAPPED_BYTES:
-            self._unmap()
+            block = self._read(rows[some]) if self.array.nbytes > MAPPED_BYTES else self.array[rows[some]]
+            yield some, np.asarray(block, np.float32)
+
+    def _read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Return rows (n,) of a large file without mapping them: Linux maps up to 2 MB around each, soon all of it."""
+        if not self.array.flags.c_contiguous:
+            return self.array[rows]
+        block = np.empty((len(rows), self.array.shape[1]), self.array.dtype)
+        starts = self.array.offset + rows * block.strides[0]
+        if sum(map(os.preadv, repeat(self.file.fileno()), block[:, None], starts.tolist())) != block.nbytes:
+            raise VectorsError(f"{self.path} was cut short while it was open: extract the vectors again")
+        return block
 
     def _unmap(self) -> None:
-        """Unmap what was read: Linux maps up to 2 MB around a row, and soon the whole of a large file."""
+        """Unmap what was read."""
         mapped = self.array.base
         if isinstance(mapped, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
             mapped.madvise(mmap.MADV_DONTNEED)  # the system's cache keeps the pages
@@ -181,7 +192,7 @@ def open_vectors(path: Path) -> VectorFile:
     return VectorFile(path, array, card or _published(*array.shape), file)
 
 
-def _mapped(file: IO[bytes]) -> NDArray[Any]:
+def _mapped(file: IO[bytes]) -> np.memmap[Any, Any]:
     """Return the array of an opened .npy file through a memory map."""
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     shape, is_fortran, dtype = headers[np.lib.format.read_magic(file)](file)

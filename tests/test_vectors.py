@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -85,3 +86,27 @@ def test_gathered_rows_of_a_large_file_are_not_kept_in_memory(tmp_path: Path, mo
     assert np.array_equal(np.concatenate(gathered), vectors.array[-250:])
     del gathered
     assert psutil.Process().memory_info().shared - before < 60_000_000
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_gathered_rows_of_a_large_file_are_those_of_the_array(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type, order: str
+) -> None:
+    rows = np.asarray(np.random.default_rng(0).random((50, 7)), kind, order=order)
+    np.save(tmp_path / "v.npy", rows)
+    monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 0)
+    asked = np.array([49, 0, 7, 7])
+    gathered = [block for _, block in open_vectors(tmp_path / "v.npy").gathered(asked)]
+    assert np.array_equal(np.concatenate(gathered), rows[asked].astype(np.float32))
+
+
+def test_gathered_rows_of_a_large_file_that_was_cut_short_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "v.npy", np.ones((50, 7), np.float32))
+    monkeypatch.setattr("similar_images.vectors.MAPPED_BYTES", 0)
+    vectors = open_vectors(tmp_path / "v.npy")
+    os.truncate(tmp_path / "v.npy", 1000)
+    with pytest.raises(VectorsError, match="was cut short while it was open: extract the vectors again"):
+        list(vectors.gathered(np.array([0, 49])))
