@@ -27,34 +27,34 @@ def main(index, marks):
     stricter question (residual collection).
     """
     gallery = Gallery.open(index)
-    vectors = gallery.stored(np.arange(len(gallery)))
+    units = gallery.stored(np.arange(len(gallery)))
     folders = np.array([folder_of(name) for name in gallery.names])
     before, after, rest_before, rest_after = [], [], [], []
-    for row, vector in enumerate(vectors):
-        others = np.arange(len(vectors)) != row
-        ranked = nearest(vectors, vector, others)
+    for row, unit in enumerate(units):
+        others = np.arange(len(units)) != row
+        ranked = nearest(units, unit, others)
         right = folders[ranked] == folders[row]
         relevant, irrelevant = ranked[right][:marks], ranked[~right][:marks]
-        moved = rocchio(vector, vectors[relevant], vectors[irrelevant])
+        moved = rocchio(unit, units[relevant], units[irrelevant])
         unmarked = others.copy()
         unmarked[np.concatenate([relevant, irrelevant])] = False
         for results, query, among in (
-            (before, vector, others),
+            (before, unit, others),
             (after, moved, others),
-            (rest_before, vector, unmarked),
+            (rest_before, unit, unmarked),
             (rest_after, moved, unmarked),
         ):
-            results.append(folders[nearest(vectors, query, among)[:K]] == folders[row])
-    click.echo(f"{len(vectors):,} photos in {len(set(folders))} folders, {marks} + {marks} marks: precision@{K}")
+            results.append(folders[nearest(units, query, among)[:K]] == folders[row])
+    click.echo(f"{len(units):,} photos in {len(set(folders))} folders, {marks} + {marks} marks: precision@{K}")
     click.echo(f"all photos        {precision_at_k(np.array(before)):.3f} -> {precision_at_k(np.array(after)):.3f}")
     click.echo(
         f"unmarked photos   {precision_at_k(np.array(rest_before)):.3f} -> {precision_at_k(np.array(rest_after)):.3f}"
     )
 
 
-def nearest(vectors, query, among):
+def nearest(units, query, among):
     """Return the rows among which may be found, nearest to the query first."""
-    return np.argsort(np.where(among, -(vectors @ query), np.inf), kind="stable")[: among.sum()]
+    return np.argsort(np.where(among, -(units @ query), np.inf), kind="stable")[: among.sum()]
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,6 +20,8 @@ from similar_images.evaluation_report import interval, machine, table
 from similar_images.file_list import list_photos
 from similar_images.images import read_image
 from similar_images.labels import labels_of
+from similar_images.measure import FOCUS, WEIGHED, Measure
+from similar_images.pca import principal_components
 from similar_images.runtimes import open_runtime
 from similar_images.vectors import normalise
 
@@ -26,8 +29,8 @@ K = 10
 BATCH = 32
 BILINEAR, NEAREST = Image.Resampling.BILINEAR, Image.Resampling.NEAREST
 RESIZES = {
-    "squeezed, antialiased": lambda image, size: image.resize(size, BILINEAR),
-    "squeezed, nearest neighbour": lambda image, size: image.resize(size, NEAREST),
+    "resized ignoring aspect ratio, antialiased": lambda image, size: image.resize(size, BILINEAR),
+    "resized ignoring aspect ratio, nearest neighbour": lambda image, size: image.resize(size, NEAREST),
     "middle square": lambda image, size: ImageOps.fit(image, size, BILINEAR),
     "padded with grey": lambda image, size: ImageOps.pad(image, size, BILINEAR, color="grey"),
 }
@@ -37,29 +40,34 @@ RESIZES = {
 @click.argument("photos", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--encoder", default="vgg16", metavar="NAME[:LAYER][=WEIGHTS]", help="With trained weights.")
 def main(photos, encoder):
-    """PHOTOS has one folder a label; each photo asks for the others, by exact search."""
+    """PHOTOS has one folder for each label; each photo asks for the others, by exact search.
+
+    The first line is the default, compared by the centred cosine; each line below it changes one thing.
+    """
     names = list_photos(photos)
     labels = labels_of(names, "folders")
     runtime = open_runtime(load_encoder(spec_of_words(encoder)), precision="f32")
     lines = []
 
-    def add(way, vectors):
-        quality = answer_quality(normalise(vectors), labels, labels.labelled(), K)
+    def add(way, units):
+        quality = answer_quality(units, labels, labels.labelled(), K)
         lines.append([way, interval(quality.precision), f"{np.nanmean(quality.average_precision):.3f}"])
         click.echo("  ".join(lines[-1]), err=True)
 
-    for way, resize in RESIZES.items():
-        vectors = encode(runtime, photos, names, resize)
-        add(way, vectors)
-        if len(lines) == 1:
-            plain = vectors
+    vectors = {way: encode(runtime, photos, names, resize) for way, resize in RESIZES.items()}
+    for way, some in vectors.items():
+        add(way, measure_of(some).units(some))
+    plain = next(iter(vectors.values()))
+    measure = measure_of(plain)
+    units = measure.units(plain)
+    add("raw cosine", normalise(plain))
+    add(f"focus {FOCUS}", measure.weigh(units, FOCUS))
+    add(f"{WEIGHED} components alone", normalise(units @ measure.components.T))
     mirrored = encode(runtime, photos, names, lambda image, size: ImageOps.mirror(image.resize(size, BILINEAR)))
-    add("mean with the mirrored photo, for gallery and query", normalise(plain) + normalise(mirrored))
-    add("square roots (power normalisation)", np.sign(plain) * np.sqrt(np.abs(plain)))
-    for d in (256, 128):
-        add(f"centred and PCA-whitened to {d}", whitened(normalise(plain), d))
-        add(f"centred and reduced to {d}", reduced(normalise(plain), d))
-        add(f"square roots, centred and reduced to {d}", reduced(normalise(np.sqrt(np.abs(plain))), d))
+    both = normalise(plain) + normalise(mirrored)
+    add("mean with the mirrored photo, for gallery and query", measure_of(both).units(both))
+    roots = np.sign(plain) * np.sqrt(np.abs(plain))
+    add("square roots (power normalisation)", measure_of(roots).units(roots))
     header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
     asked += f"{len(labels.names)} labels, {time.strftime('%Y-%m-%d')}, {machine()}."
@@ -78,23 +86,11 @@ def encode(runtime, photos, names, resize):
     return np.concatenate([runtime.encode(np.stack(batch)) for batch in batches])
 
 
-def principal(vectors, d):
-    """Return centred vectors, their first d principal directions (d, D), and the standard deviation along these."""
-    centred = vectors - vectors.mean(axis=0)
-    _, lengths, directions = np.linalg.svd(centred, full_matrices=False)
-    return centred, directions[:d], lengths[:d] / np.sqrt(len(vectors))
-
-
-def whitened(vectors, d):
-    """Return vectors (n, d) whose components are uncorrelated and equally large."""
-    centred, directions, deviations = principal(vectors, d)
-    return centred @ directions.T / deviations
-
-
-def reduced(vectors, d):
-    """Return the first principal components (n, d)."""
-    centred, directions, _ = principal(vectors, d)
-    return centred @ directions.T
+def measure_of(vectors):
+    """Return the measure of a gallery of vectors (n, d)."""
+    mean = normalise(vectors).mean(axis=0)
+    centred = replace(Measure.raw(len(mean)), mean=mean)
+    return Measure(mean, *principal_components(centred.units(vectors), WEIGHED, 0))
 
 
 if __name__ == "__main__":
