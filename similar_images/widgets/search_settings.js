@@ -87,7 +87,7 @@ function render({ model, el }) {
   }
   const neighbours = model.get("neighbours");
   if (neighbours) {
-    const title = "search again by your photo together with the photos most similar to it, which finds more of its kind";
+    const title = "search again by your photo and the photos most similar to it, which finds more of its kind; the first result stays first";
     el.append(check("expand", `search by the first ${neighbours} results too`, title, neighbours, 0));
   }
   if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
@@ -113,7 +113,8 @@ function render({ model, el }) {
     const least = compared === "exactly" ? 0 : 10;
     if (compared) inside.append(range("rerank", `Candidates to compare ${compared}`, "more of them miss less", Math.min(1000, model.get("n")), 10, least));
   } else inside.append(make("p", { textContent: "This gallery is small enough to compare every photo: its results are exact." }));
-  const compare = button("Compare with an exact search", "compare the query to every photo", () => model.send({ kind: "compare" }));
+  const all = compared === "exactly" ? "an exact search" : "a search of all photos";
+  const compare = button(`Compare with ${all}`, "compare the query to every photo", () => model.send({ kind: "compare" }));
   inside.append(make("p", {}, said("cost")), make("p", {}, compare, " ", said("agreement")));
   el.append(details);
   return () => synced.forEach(([event, update]) => model.off(event, update));

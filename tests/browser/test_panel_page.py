@@ -479,6 +479,16 @@ def test_dial_orders_the_result_anew_without_encoding(page: Page, gallery: Galle
     expect(dial).to_have_attribute("aria-valuetext", "0.3, from -0.3, the same photo, to 0.3, the same kind")
 
 
+def test_gallery_by_raw_cosine_has_no_dial(browser: Browser, raw_index: Path, tmp_path: Path) -> None:
+    with app_server(tmp_path, raw_index) as app:
+        page = browser.new_page(viewport=SIZE)
+        open_panel(page, app, "app")
+        expect(page.get_by_label("Results", exact=True)).to_be_visible()
+        expect(page.get_by_label(DIAL)).to_have_count(0)
+        assert pick_random(page) == expected(Gallery.open(raw_index), asked(page)[0], focus=None)
+        page.close()
+
+
 def test_first_results_are_asked_by_until_told_not_to(page: Page, gallery: Gallery) -> None:
     query = pick_random(page) and asked(page)[0]
     caption = page.locator(".si-results > .si-hint")
@@ -713,7 +723,7 @@ def test_panel_fits_a_narrow_window(page: Page) -> None:
     page.set_viewport_size({"width": 760 if "/notebooks" in page.url else 400, "height": 900})
     panel = page.locator(".similar-images").bounding_box()
     assert panel is not None
-    for part in page.locator(".si-tile, .si-zone, .si-setting, .si-example").all():
+    for part in page.locator(".si-tile, .si-zone, .si-setting, .si-setting > *, .si-example").all():
         box = part.bounding_box()
         assert box is not None and box["x"] + box["width"] <= panel["x"] + panel["width"] + 1
 
