@@ -93,7 +93,9 @@ def index_part(gallery: Gallery, rows: NDArray[np.int64], target: float) -> Part
         "ms per query (p99)",
         "setting",
     ]
-    said = f"{len(rows):,} photos asked for their neighbours. {_cheapest_in_words(gallery, best, target)}"
+    said = (
+        f"{len(rows):,} photos asked for their neighbours, times are of 10. {_cheapest_in_words(gallery, best, target)}"
+    )
     figures = {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
     section = f"## Index\n\n{said}\n\n{table(header, lines)}"
     if len(points) == 1:

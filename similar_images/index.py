@@ -27,6 +27,7 @@ Rows = NDArray[np.bool_]
 SUFFIX = ".faiss.index"
 FEW = 2000
 COMPARED_BY_COMPONENTS = 3  # candidates for each that is asked for
+SPARE = 2  # candidates, at least, for each that is asked for: a focus orders them otherwise
 EXACT = ("Flat", "Center,Flat")
 
 
@@ -215,7 +216,7 @@ class GalleryIndex:
         """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
         count = self._count(among)
         if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
-            _, ids = self._candidates(query, max(k, rerank), nprobe, among, least=k)
+            _, ids = self._candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
             if len(ids) >= k:  # a graph may not lead to as many
                 return np.sort(ids)
         return np.arange(self._index.ntotal) if among is None else np.flatnonzero(among)

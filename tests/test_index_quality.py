@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from conftest import write_vectors
@@ -53,6 +55,13 @@ def test_operating_points_are_what_search_finds(listed: Gallery) -> None:
 def test_exact_index_has_one_operating_point(gallery: Gallery) -> None:
     (point,) = operating_points(gallery, np.arange(20))
     assert point.current and point.recall[1] == point.recall[10] == 1
+
+
+def test_exact_index_finds_a_hundred_in_the_order_of_the_focus(tmp_path: Path) -> None:
+    vectors = write_vectors(tmp_path / "v.npy", VECTORS[:900].astype(np.float32))
+    build_index(open_vectors(vectors), tmp_path / "v.faiss.index", IndexSettings())
+    (point,) = operating_points(Gallery.open(tmp_path / "v.faiss.index"), np.arange(50))
+    assert point.recall == {1: 1, 10: 1, 100: 1}
 
 
 def test_cheapest_is_the_quickest_that_reaches_the_target() -> None:
