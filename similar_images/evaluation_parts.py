@@ -93,9 +93,8 @@ def index_part(gallery: Gallery, rows: NDArray[np.int64], target: float) -> Part
         "ms per query (p99)",
         "setting",
     ]
-    said = (
-        f"{len(rows):,} photos asked for their neighbours, times are of 10. {_cheapest_in_words(gallery, best, target)}"
-    )
+    said = f"{len(rows):,} photos asked for their neighbours; times are of searches for 10. "
+    said += _cheapest_in_words(gallery, best, target)
     figures = {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
     section = f"## Index\n\n{said}\n\n{table(header, lines)}"
     if len(points) == 1:
@@ -134,7 +133,8 @@ def answers_part(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: i
     ways = {AS_SET: searched(gallery, labels, rows, k), EXPANDED: searched(gallery, labels, rows, k, NEIGHBOURS)}
     ways |= {name: each.measures for name, each in exact.items()} | _by_colours(gallery, labels, quality, k)
     parts = [_ways_part(ways, quality), _labels_part(labels, quality), _worst_part(gallery, labels, quality)]
-    asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each asking for the others."
+    asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each asking for the others. "
+    asked += f"With neighbours: asked again by the photo and its first {NEIGHBOURS} results. Exact: compared with all."
     return joined([Part(asked, {}), *parts])
 
 
