@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import BusyError, is_unchanged, mend, opened_path
 from similar_images.cards import CardError, IndexCard, read_card
-from similar_images.measure import WEIGHED, Comparison, Measure
+from similar_images.measure import Comparison, Measure
 from similar_images.vectors import VectorFile
 
 Floats = NDArray[np.float32]
@@ -232,8 +232,8 @@ def _measure_of(index: Any) -> tuple[Measure, Any]:
         return Measure.raw(index.d), index
     _, centring, _, reducing = transforms
     components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, reducing.d_in)
-    variances = faiss.vector_to_array(reducing.eigenvalues)[:WEIGHED]
-    measure = Measure(faiss.vector_to_array(centring.mean), components, np.sqrt(variances))
+    scales = np.sqrt(faiss.vector_to_array(reducing.eigenvalues))
+    measure = Measure(faiss.vector_to_array(centring.mean), components, scales)
     return measure, faiss.downcast_index(index.index)
 
 

@@ -35,6 +35,7 @@ POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to le
 POINTS_PER_CODE = 4
 TRAIN_POINTS_PER_CODE = 64
 TRAIN_POINTS_FOR_PCA = 8192
+NO_VARIANCE = 1e-4  # of units: the leading components are all there is
 K_FACTOR = 4  # candidates by codes, for each that is compared by its components
 TRAIN_POINTS_FOR_OTHERS = 16384
 USUAL_BITS = 8
@@ -189,8 +190,15 @@ def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, centred: Me
     size = settings.train_size or TRAIN_POINTS_FOR_PCA
     sample = np.sort(np.random.default_rng(SEED).permutation(rows)[:size])
     units = np.concatenate([centred.units(block) for block in vectors.sample(sample)])
-    components, deviations = principal_components(units, settings.pca, SEED)
-    return replace(centred, components=components, deviations=deviations[:WEIGHED])
+    components, variances = principal_components(units, settings.pca, SEED)
+    return replace(centred, components=components, scales=_scales(variances[:WEIGHED], min(units.shape)))
+
+
+def _scales(variances: Floats, directions: int) -> Floats:
+    """Return the scales (w,), see `Measure`, by the variances of units along their leading components."""
+    left = 1 - variances.sum()
+    behind = left / (directions - len(variances)) if left > NO_VARIANCE else variances[-1]
+    return np.asarray(np.sqrt(variances / behind), np.float32)
 
 
 @contextlib.contextmanager
@@ -298,7 +306,7 @@ def _with_measure(index: Any, measure: Measure) -> Any:
     centring, reducing = faiss.CenteringTransform(d), faiss.PCAMatrix(d, c)
     faiss.copy_array_to_vector(measure.mean, centring.mean)
     faiss.copy_array_to_vector(measure.components.ravel(), reducing.A)
-    faiss.copy_array_to_vector(measure.deviations**2, reducing.eigenvalues)
+    faiss.copy_array_to_vector(measure.scales**2, reducing.eigenvalues)
     reducing.have_bias = False  # the mean is taken away before
     reducing.is_trained = centring.is_trained = True
     reducing.is_orthonormal = True

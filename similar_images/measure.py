@@ -3,8 +3,8 @@
 A photo's unit is its vector L2-normalised, less the mean of the gallery's L2-normalised vectors, and L2-normalised
 again. The similarity of two photos is the cosine of their units, which is about 0 for photos that have nothing in
 common; their distance is the squared L2 distance between the units, 2 - 2 * similarity. With a focus p the units are
-weighed first: each of their leading principal components by the p-th power of its standard deviation, in proportion to
-that of the last one.
+weighed first: each of their leading principal components by the p-th power of its scale, its standard deviation in
+proportion to that of the directions behind them.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from similar_images.vectors import is_extreme, normalise
 Floats = NDArray[np.float32]
 
 FOCUS = 0.1
-WEIGHED = 128  # leading components that a focus weighs, one by one; all others count as the last of these
+WEIGHED = 128  # leading components that a focus weighs
 NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
 FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
 NO_SPREAD = 1e-6  # squared, around the mean: all photos are the same
@@ -33,13 +33,12 @@ class Measure:
     Attributes:
         mean: (d,) float32, of the gallery's L2-normalised vectors; None for the raw cosine.
         components: (c, d) float32, orthonormal principal directions of the gallery's units; none for the raw cosine.
-        deviations: (w,) float32, w <= c: standard deviation of the units along each of the first w of these,
-            descending.
+        scales: (w,) float32, w <= c: of the first w of these.
     """
 
     mean: Floats | None
     components: Floats
-    deviations: Floats
+    scales: Floats
 
     @classmethod
     def raw(cls, d: int) -> "Measure":
@@ -56,7 +55,7 @@ class Measure:
     @property
     def can_focus(self) -> bool:
         """Whether there are components to weigh."""
-        return len(self.deviations) > 0
+        return len(self.scales) > 0
 
     def units(self, vectors: NDArray[np.floating]) -> Floats:
         """Return the units (n, d) float32 of vectors (n, d) of any scale; what has no direction becomes zeros."""
@@ -79,13 +78,13 @@ class Measure:
 
     def weights(self, focus: float) -> Floats:
         """Return what a focus weighs the leading components (w,) by."""
-        return (self.deviations / self.deviations[-1:]) ** np.float32(focus)
+        return self.scales ** np.float32(focus)
 
     def weigh(self, units: Floats, focus: float) -> Floats:
         """Return units (n, d) weighed by a focus, L2-normalised."""
         if not focus:
             return units
-        leading = self.components[: len(self.deviations)]
+        leading = self.components[: len(self.scales)]
         return normalise(units + ((self.weights(focus) - 1) * (units @ leading.T)) @ leading)
 
     def expressed(self, components: Floats) -> Floats:

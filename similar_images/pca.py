@@ -19,8 +19,8 @@ def principal_components(
         seed: of the start.
 
     Returns:
-        (c, d) float32 with orthonormal rows, by descending variance, and the square root (c,) float32 of the variance
-        along each; reduced = vectors @ matrix.T.
+        (c, d) float32 with orthonormal rows, by descending variance, and the variance (c,) float32 along each;
+        reduced = vectors @ matrix.T.
 
     Source: Halko, Martinsson, Tropp: Finding structure with randomness (2011), algorithm 4.4.
     """
@@ -36,7 +36,7 @@ def principal_components(
     directions = (basis @ within[:, kept].astype(np.float32)).T
     if n < d:
         directions = _orthonormal(directions @ sample)
-    return np.ascontiguousarray(directions, np.float32), np.sqrt(variances[kept] / n).astype(np.float32)
+    return np.ascontiguousarray(directions, np.float32), (variances[kept] / n).astype(np.float32)
 
 
 def _orthonormal(rows: NDArray[np.float32]) -> NDArray[np.float32]:

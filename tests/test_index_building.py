@@ -328,3 +328,14 @@ def test_build_index_of_float16_vectors_finds_what_float32_finds(tmp_path: Path)
     index = build(half, IndexSettings())
     found = [index.search(query(index, half, row), 10, index.nprobe, half, 250)[1] for row in range(50)]
     assert recall(vectors, found) > 0.95
+
+
+@pytest.mark.parametrize(("n", "d"), [(400, 200), (60, 200), (2_000, 150)])
+def test_built_index_weighs_components_by_their_share_of_the_spread(tmp_path: Path, n: int, d: int) -> None:
+    vectors = vectors_like_real_ones(n, d, tmp_path / "v.npy")
+    measure = build(vectors, IndexSettings()).measure
+    variances = np.linalg.svd(centred(vectors.array), compute_uv=False) ** 2 / n
+    behind = variances[128:].mean() if n > 128 and d > 128 else variances[min(n - 1, d) - 1]
+    w = len(measure.scales)
+    assert w == min(128, n - 1, d) or (n == 60 and w == 60)
+    np.testing.assert_allclose(measure.scales[:50] ** 2, variances[:50] / behind, rtol=0.05)

@@ -12,8 +12,8 @@ def measure_of(rows: np.ndarray, count: int = 0) -> Measure:
     """Return the measure of vectors (n, d), with some principal components of them all."""
     units = rows / np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
     mean = units.mean(axis=0).astype(np.float32)
-    components, deviations = principal_components(centred(rows).astype(np.float32), count, seed=0)
-    return Measure(mean, components, deviations)
+    components, variances = principal_components(centred(rows).astype(np.float32), count, seed=0)
+    return Measure(mean, components, np.sqrt(variances / variances[-1:]))
 
 
 def seeded(n: int, d: int) -> np.ndarray:
@@ -27,7 +27,7 @@ def by_definition(rows: np.ndarray, measure: Measure, focus: float) -> np.ndarra
     units = centred(rows)
     components = measure.components.astype(np.float64)
     along = units @ components.T
-    weighed = units - along @ components + along * (measure.deviations / measure.deviations[-1]) ** focus @ components
+    weighed = units - along @ components + along * measure.scales**focus @ components
     weighed /= np.linalg.norm(weighed, axis=1, keepdims=True)
     return 2 - 2 * weighed @ weighed.T
 
@@ -50,7 +50,7 @@ def test_distances_by_components_are_those_to_what_these_say(focus: float) -> No
     rows = seeded(60, 40)
     measure = measure_of(rows, 8)
     components = measure.units(rows) @ measure.components.T
-    weighed = components.astype(np.float64) * (measure.deviations / measure.deviations[-1]) ** focus
+    weighed = components.astype(np.float64) * measure.scales**focus
     weighed /= np.linalg.norm(weighed, axis=1, keepdims=True)
     found = Comparison(measure, rows[3], focus).distances_by_components(np.vstack([components, np.zeros((1, 8))]))
     np.testing.assert_allclose(found[:-1], 2 - 2 * weighed @ weighed[3], atol=5e-6)
