@@ -79,11 +79,11 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
     size = f"{card.n:,} vectors, {readable_size(card.bytes)}"
     click.echo(f"{output}: {card.index}, {size}, trained in {card.train_seconds} s")
     check = card.self_check
-    for name, words in (("approximate", "as it is"), ("reranked", f"{check.get('rerank')} candidates re-ranked")):
-        if check:
-            click.echo(
-                f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms per query, {words}"
-            )
+    ways = {"approximate": "by the index alone", "reranked": f"{card.rerank} candidates compared by their vectors"}
+    for name, words in ways.items() if check else ():
+        click.echo(
+            f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms per query, {words}"
+        )
     if verbose and check:
         whether = "which it was trained on too" if check["trained_on_queries"] else "which it was not trained on"
         click.echo(

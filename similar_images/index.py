@@ -280,9 +280,9 @@ def _one_thread() -> Iterator[None]:
         faiss.omp_set_num_threads(threads)
 
 
-def nprobe_for(nlist: int) -> int:
-    """Return how many of nlist inverted lists to look into: 20 of 100, and a smaller fraction of more."""
-    return max(1, min(nlist, round(2 * math.sqrt(nlist))))
+def nprobe_for(nlist: int, n: int) -> int:
+    """Return how many of nlist inverted lists of n photos to look into: 20 of 100, but no fewer than 2,000 photos."""
+    return max(1, min(nlist, max(round(2 * math.sqrt(nlist)), math.ceil(FEW / n * nlist))))
 
 
 def rerank_for(n: int) -> int:

@@ -153,7 +153,7 @@ def _built(
     progress("checking", 0)
     whole = _with_measure(index, measure)
     opened = GalleryIndex(whole, card)
-    opened.nprobe = card.nprobe = nprobe_for(opened.nlist)
+    opened.nprobe = card.nprobe = nprobe_for(opened.nlist, card.n)
     card.self_check = _self_check(opened, vectors, asking, exact, trained_on)
     return whole
 

@@ -113,7 +113,7 @@ def test_extract_then_build_from_a_folder(work: Path) -> None:
     assert (work / "photos.saved_predictions.npy.txt").read_text().splitlines()[0] == "car/00.jpg"
     done = run(BUILD, "-i", "photos.saved_predictions.npy", cwd=work)
     assert done.returncode == 0 and done.stderr == ""
-    assert "IVF100,PQ16x8 does not fit 6 vectors of dimension 1280: Flat does." in done.stdout
+    assert "IVF100,PQ16x8,Refine(SQfp16) does not fit 6 vectors of dimension 1280: Flat does." in done.stdout
     assert "photos.faiss.index: Flat, 6 vectors" in done.stdout and "recall@5 1.000" in done.stdout
 
 
@@ -139,7 +139,10 @@ def test_build_takes_its_options(work: Path) -> None:
     command = (BUILD, "-i", "some.saved_predictions.npy", "-o", "other.faiss.index")
     done = invoke(*command, "-d", "16", "--nlist", "2", "--m", "4", "--nbits", "3", "--pca", "8", "-v")
     assert done.exit_code == 0, done.stderr
-    assert "other.faiss.index: PCAR8,IVF1,PQ4x3, 40 vectors" in done.stdout and "other.faiss.index.json" in done.stdout
+    assert (
+        "other.faiss.index: Center,PCA8,IVF1,PQ4x3,Refine(SQfp16), 40 vectors" in done.stdout
+        and "other.faiss.index.json" in done.stdout
+    )
     done = invoke(*command, "--factory", "HNSW8", "--overwrite")
     assert done.exit_code == 0 and "HNSW8, 40 vectors" in done.stdout
 
