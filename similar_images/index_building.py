@@ -36,7 +36,7 @@ POINTS_PER_CODE = 4
 TRAIN_POINTS_PER_CODE = 64
 TRAIN_POINTS_FOR_PCA = 8192
 NO_VARIANCE = 1e-4  # of units: the leading components are all there is
-K_FACTOR = 4  # candidates by codes, for each that is compared by its components
+K_FACTOR = 3  # candidates by codes, for each that is compared by its components
 TRAIN_POINTS_FOR_OTHERS = 16384
 USUAL_BITS = 8
 MULTI_INDEX = "\x01"  # what Faiss calls a quantizer whose centroids are not learnt each for itself
@@ -154,7 +154,7 @@ def _built(
     whole = _with_measure(index, measure)
     opened = GalleryIndex(whole, card)
     opened.nprobe = card.nprobe = nprobe_for(opened.nlist, card.n)
-    card.self_check = _self_check(opened, vectors, asking, exact, trained_on)
+    card.self_check = _self_check(opened, replace(vectors, is_mapped=False), asking, exact, trained_on)
     return whole
 
 

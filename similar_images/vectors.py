@@ -36,7 +36,7 @@ SUFFIX = ".saved_predictions.npy"
 CHUNK_BYTES = 64 << 20
 SAMPLE_BYTES = 16 << 20
 CACHE_BYTES = 1 << 20  # what stays in a core's cache from one step of a calculation to the next
-MAPPED_BYTES = 256 << 20
+MAPPED_BYTES = 1 << 30
 SMALLEST_SQUARE = 1e-30  # of a length; the squares of smaller components lose digits in float32
 
 # What a vectors file without a card is taken for, where its vectors are 4096 long: those published for COCO val2014.
@@ -63,12 +63,15 @@ class VectorFile:
         array: (n, d) floating point, memory-mapped and read-only; it stays the same when another file takes the name.
         card: what made it; without a card file, `PUBLISHED` for 4096-d vectors, else an unknown encoder.
         file: the opened file.
+        is_mapped: whether rows come by the memory map, which soon keeps the whole file in memory, or are read, which
+            takes twice as long.
     """
 
     path: Path
     array: np.memmap[Any, np.dtype[np.float32]]
     card: VectorsCard
     file: IO[bytes]
+    is_mapped: bool
 
     def described(self) -> VectorsCard:
         """Return the card with the digests of file and list, which vectors that came without a card lack."""
@@ -91,11 +94,11 @@ class VectorFile:
         at_a_time = self._rows_in(CACHE_BYTES)
         for start in range(0, len(rows), at_a_time):
             some = slice(start, start + at_a_time)
-            block = self._read(rows[some]) if self.array.nbytes > MAPPED_BYTES else self.array[rows[some]]
+            block = self.array[rows[some]] if self.is_mapped else self._read(rows[some])
             yield some, np.asarray(block, np.float32)
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.floating]:
-        """Return rows (n,) of a large file without mapping them: Linux maps up to 2 MB around each, soon all of it."""
+        """Return rows (n,) without mapping them: Linux maps up to 2 MB around each, soon the whole file."""
         if not self.array.flags.c_contiguous:
             return self.array[rows]
         block = np.empty((len(rows), self.array.shape[1]), self.array.dtype)
@@ -189,7 +192,7 @@ def open_vectors(path: Path) -> VectorFile:
         return open_vectors(path)  # it was replaced meanwhile
     if problem:
         raise VectorsError(f"{path} {problem}: extract the vectors again with --overwrite")
-    return VectorFile(path, array, card or _published(*array.shape), file)
+    return VectorFile(path, array, card or _published(*array.shape), file, array.nbytes <= MAPPED_BYTES)
 
 
 def _mapped(file: IO[bytes]) -> np.memmap[Any, Any]:
