@@ -4,7 +4,6 @@
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -20,7 +19,7 @@ from similar_images.evaluation_report import interval, machine, table
 from similar_images.file_list import list_photos
 from similar_images.images import read_image
 from similar_images.labels import labels_of
-from similar_images.measure import FOCUS, WEIGHED, Measure
+from similar_images.measure import Measure
 from similar_images.pca import principal_components
 from similar_images.runtimes import open_runtime
 from similar_images.vectors import normalise
@@ -56,18 +55,14 @@ def main(photos, encoder):
 
     vectors = {way: encode(runtime, photos, names, resize) for way, resize in RESIZES.items()}
     for way, some in vectors.items():
-        add(way, measure_of(some).units(some))
+        add(way, centred(some))
     plain = next(iter(vectors.values()))
-    measure = measure_of(plain)
-    units = measure.units(plain)
     add("raw cosine", normalise(plain))
-    add(f"focus {FOCUS}", measure.weigh(units, FOCUS))
-    add(f"{WEIGHED} components alone", normalise(units @ measure.components.T))
+    for count in (256, 128):
+        add(f"{count} components alone", reduced(centred(plain), count))
     mirrored = encode(runtime, photos, names, lambda image, size: ImageOps.mirror(image.resize(size, BILINEAR)))
-    both = normalise(plain) + normalise(mirrored)
-    add("mean with the mirrored photo, for gallery and query", measure_of(both).units(both))
-    roots = np.sign(plain) * np.sqrt(np.abs(plain))
-    add("square roots (power normalisation)", measure_of(roots).units(roots))
+    add("mean with the mirrored photo, for gallery and query", centred(normalise(plain) + normalise(mirrored)))
+    add("square roots (power normalisation)", centred(np.sign(plain) * np.sqrt(np.abs(plain))))
     header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
     asked += f"{len(labels.names)} labels, {time.strftime('%Y-%m-%d')}, {machine()}."
@@ -86,11 +81,16 @@ def encode(runtime, photos, names, resize):
     return np.concatenate([runtime.encode(np.stack(batch)) for batch in batches])
 
 
-def measure_of(vectors):
-    """Return the measure of a gallery of vectors (n, d)."""
-    mean = normalise(vectors).mean(axis=0)
-    centred = replace(Measure.raw(len(mean)), mean=mean)
-    return Measure(mean, *principal_components(centred.units(vectors), WEIGHED, 0))
+def centred(vectors):
+    """Return the units (n, d) of a gallery of vectors (n, d)."""
+    units = normalise(vectors)
+    return Measure.about(units.mean(axis=0), len(units)).units(units)
+
+
+def reduced(units, count):
+    """Return the first principal components (n, count) of units (n, d), L2-normalised."""
+    components, _ = principal_components(units, count, seed=0)
+    return normalise(units @ components.T)
 
 
 if __name__ == "__main__":
