@@ -43,6 +43,22 @@ def test_index_contenders_measure_themselves(tmp_path: Path, contender: str, kin
     assert 0.2 < figures["recall@10"] <= 1 and all(value > 0 for value in figures.values())
 
 
+def test_scale_measures_real_vectors_held_out_and_simulated_ones(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", real(700, 32))
+    command = [
+        sys.executable,
+        ROOT / "benchmarks" / "scale.py",
+        "--vectors",
+        tmp_path / "v.npy",
+        "--sizes",
+        "real,1200",
+    ]
+    subprocess.run([*command, "-o", tmp_path / "scale.md"], capture_output=True, check=True)
+    *_, small, large = (tmp_path / "scale.md").read_text().splitlines()
+    assert "| 400 real | Center,Flat |" in small and small.count("| 1.000, ") == 3  # it is exact
+    assert "| 1,200 simulated | Center,PCA32,IVF30,PQ16x8,Refine(SQfp16) |" in large
+
+
 def test_notebook_start_reaches_the_panel(index_file: Path) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "contenders.py", "notebook_start"]
     done = subprocess.run(
