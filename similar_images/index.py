@@ -281,10 +281,10 @@ def _one_thread() -> Iterator[None]:
 
 
 def nprobe_for(nlist: int, n: int) -> int:
-    """Return how many of nlist inverted lists of n photos to look into: 20 of 100, but no fewer than 2,000 photos."""
-    return max(1, min(nlist, max(round(2 * math.sqrt(nlist)), math.ceil(FEW / n * nlist))))
+    """Return how many of nlist inverted lists of n photos to look into: 20 of 100, up to 80, or 2,000 photos."""
+    return max(1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(FEW / n * nlist))))
 
 
 def rerank_for(n: int) -> int:
-    """Return how many candidates of n photos to compare exactly: 64, and from 6,400 photos on up to 250."""
-    return max(64, min(250, round(0.8 * math.sqrt(n))))
+    """Return how many candidates of n photos to compare exactly: 64, and from 6,400 photos on up to 160."""
+    return max(64, min(160, round(0.8 * math.sqrt(n))))
