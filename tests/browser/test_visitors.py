@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 from jupyter_page import app_server, asked_elsewhere, open_panel
-from panel_page import asked, frame, names, names_of, pick_random, press, search
+from panel_page import asked, expected, frame, names, pick_random, press, search
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from similar_images.gallery import Gallery
@@ -70,7 +70,7 @@ def test_app_keeps_visitors_apart(browser: Browser, app: str, gallery: Gallery) 
     with search(visitors[0]):
         visitors[0].get_by_label("Folder", exact=True).select_option("sea")
     assert all(name.startswith("sea/") for name in names(visitors[0]))
-    assert names(visitors[1]) == found[1] == names_of(gallery.search(asked(visitors[1])[0], 12))
+    assert names(visitors[1]) == found[1] == expected(gallery, asked(visitors[1])[0])
     for page in visitors:
         page.context.close()
 
