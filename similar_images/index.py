@@ -219,7 +219,7 @@ class GalleryIndex:
             _, ids = self._candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
             if len(ids) >= k:  # a graph may not lead to as many
                 return np.sort(ids)
-        return np.arange(self._index.ntotal) if among is None else np.flatnonzero(among)
+        return np.arange(self.card.vectors_card.n) if among is None else np.flatnonzero(among)
 
 
 def _measure_of(index: Any) -> tuple[Measure, Any]:

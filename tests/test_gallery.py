@@ -3,6 +3,8 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import faiss
+import msgspec
 import numpy as np
 import pytest
 from conftest import centred, screenshot, write_vectors
@@ -10,7 +12,8 @@ from http_server import serve
 from PIL import Image
 
 from similar_images import download
-from similar_images.cards import Failure
+from similar_images._files import digest
+from similar_images.cards import Failure, IndexCard, read_card, write_card
 from similar_images.extraction import extract
 from similar_images.file_list import list_photos
 from similar_images.filters import matching
@@ -18,7 +21,7 @@ from similar_images.gallery import Gallery, GalleryError, Hit, default_index
 from similar_images.images import ImageReadError, read_image
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.runtimes import Runtime
-from similar_images.vectors import open_vectors
+from similar_images.vectors import normalise, open_vectors
 from similar_images.weights import EncoderError
 
 
@@ -151,6 +154,20 @@ def test_search_does_not_depend_on_the_scale_of_vectors(tmp_path: Path, factory:
         hits = opened.search(query, 10, nprobe=100, rerank=300, focus=0)
         assert found(hits) == np.argsort(exact)[:10].tolist()
         np.testing.assert_allclose([hit.distance for hit in hits], np.sort(exact)[:10], atol=1e-5)
+
+
+def test_index_of_an_earlier_version_that_holds_no_zeros_finds_all_others(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((30, 8)).astype(np.float32)
+    rows[[3, 17]] = 0
+    path, known = gallery_of(rows, tmp_path, "IVF1,Flat").path, np.flatnonzero(rows.any(axis=1))
+    index = faiss.read_index(str(path))
+    index.reset()
+    index.add_with_ids(normalise(rows[known]), known)
+    faiss.write_index(index, str(path))
+    write_card(path, msgspec.structs.replace(read_card(path, IndexCard), missing=[], digest=digest(path)))
+    opened = Gallery.open(path)
+    for options in ({}, {"rerank": 0}):
+        assert sorted(found(opened.search(29, 30, **options))) == known.tolist()
 
 
 def test_search_among_finds_no_rows_of_zeros_of_vectors_without_card(tmp_path: Path) -> None:
