@@ -13,7 +13,7 @@ import click
 
 from similar_images._files import is_half_in_place, readable_size
 from similar_images._script import OneSentence
-from similar_images.index import SUFFIX
+from similar_images.index import EXACT, SUFFIX
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.vectors import open_vectors
@@ -80,6 +80,8 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
     click.echo(f"{output}: {card.index}, {size}, trained in {card.train_seconds} s")
     check = card.self_check
     ways = {"approximate": "by the index alone", "reranked": f"{card.rerank} candidates compared by their vectors"}
+    if card.index in EXACT:
+        ways = {"reranked": "compared with every photo"}
     for name, words in ways.items() if check else ():
         click.echo(
             f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms per query, {words}"
