@@ -13,13 +13,12 @@ from PIL import Image, ImageOps
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from similar_images.answer_quality import answer_quality
-from similar_images.encoder_comparison import spec_of_words
+from similar_images.encoder_comparison import centred_units, spec_of_words
 from similar_images.encoders import load_encoder
 from similar_images.evaluation_report import interval, machine, table
 from similar_images.file_list import list_photos
 from similar_images.images import read_image
 from similar_images.labels import labels_of
-from similar_images.measure import Measure
 from similar_images.pca import principal_components
 from similar_images.runtimes import open_runtime
 from similar_images.vectors import normalise
@@ -55,14 +54,14 @@ def main(photos, encoder):
 
     vectors = {way: encode(runtime, photos, names, resize) for way, resize in RESIZES.items()}
     for way, some in vectors.items():
-        add(way, centred(some))
+        add(way, centred_units(some))
     plain = next(iter(vectors.values()))
     add("raw cosine", normalise(plain))
     for count in (256, 128):
-        add(f"{count} components alone", reduced(centred(plain), count))
+        add(f"{count} components alone", reduced(centred_units(plain), count))
     mirrored = encode(runtime, photos, names, lambda image, size: ImageOps.mirror(image.resize(size, BILINEAR)))
-    add("mean with the mirrored photo, for gallery and query", centred(normalise(plain) + normalise(mirrored)))
-    add("square roots (power normalisation)", centred(np.sign(plain) * np.sqrt(np.abs(plain))))
+    add("mean with the mirrored photo, for gallery and query", centred_units(normalise(plain) + normalise(mirrored)))
+    add("square roots (power normalisation)", centred_units(np.sign(plain) * np.sqrt(np.abs(plain))))
     header = ["from photo to vector", f"precision@{K} (95 % interval)", "mean average precision"]
     asked = f"`benchmarks/quality.py {photos.name} --encoder {encoder.partition('=')[0]}`, {len(names):,} photos with "
     asked += f"{len(labels.names)} labels, {time.strftime('%Y-%m-%d')}, {machine()}."
@@ -79,12 +78,6 @@ def encode(runtime, photos, names, resize):
         read = pool.map(pixels, names)
         batches = [[next(read) for _ in names[start : start + BATCH]] for start in range(0, len(names), BATCH)]
     return np.concatenate([runtime.encode(np.stack(batch)) for batch in batches])
-
-
-def centred(vectors):
-    """Return the units (n, d) of a gallery of vectors (n, d)."""
-    units = normalise(vectors)
-    return Measure.about(units.mean(axis=0), len(units)).units(units)
 
 
 def reduced(units, count):

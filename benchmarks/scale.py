@@ -53,10 +53,7 @@ def search(folder, nlist):
 
 def exact_distances(gallery, queries, focus):
     """Return the distances (q, 10) of queries to their nearest neighbours, by comparing them with all."""
-
-    def units(vectors):
-        return gallery.measure.weigh(gallery.measure.units(vectors), focus)
-
+    units = partial(gallery.measure.units, focus=focus)
     return distances(gallery, queries, exact_neighbours(units(queries), gallery.vectors.chunks(), 10, units), focus)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +10,10 @@ from numpy.typing import NDArray
 from similar_images.evaluation import average_precision, mean_with_interval, n_s_score, r_precision
 from similar_images.gallery import Gallery
 from similar_images.labels import Labels
-from similar_images.measure import FOCUS
+from similar_images.measure import FOCUS, NEIGHBOURS
 from similar_images.vectors import normalise
 
 BLOCK = 64
-NEIGHBOURS = 3
 AS_SET = "search, as set"
 EXPANDED = f"{AS_SET}, with {NEIGHBOURS} neighbours"
 FOCUSED, CENTRED, RAW = f"centred cosine, focus {FOCUS}", "centred cosine", "raw cosine"
@@ -104,7 +104,7 @@ def spaces_of(gallery: Gallery) -> Spaces:
     measure, by = gallery.measure, "exact" if gallery.vectors else "by the index's components"
     spaces: Spaces = {}
     if measure.can_focus:
-        spaces[f"{FOCUSED}, {by}"] = lambda vectors: measure.weigh(measure.units(vectors), FOCUS)
+        spaces[f"{FOCUSED}, {by}"] = partial(measure.units, focus=FOCUS)
     spaces[f"{RAW if measure.mean is None else CENTRED}, {by}"] = measure.units
     return spaces | ({f"{RAW}, {by}": normalise} if gallery.vectors else {})
 

@@ -60,7 +60,7 @@ def own_figures(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: in
     Raises:
         GalleryError, EncoderError: see `Gallery.encoder` and `known_vectors`.
     """
-    quality = answer_quality(_units(np.concatenate(list(known_vectors(gallery)))), labels, rows, k)
+    quality = answer_quality(centred_units(np.concatenate(list(known_vectors(gallery)))), labels, rows, k)
     if not gallery.card.encoder:
         return EncoderFigures("the gallery's own, unknown", gallery.card.d, None, quality)
     runtime = gallery.runtime
@@ -100,13 +100,13 @@ def try_encoder(
     runtime = open_runtime(encoder, photos=sample, earlier=earlier)
     with bar(len(gallery.names)) as update:
         extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
-    units = _units(open_vectors(output).array)
+    units = centred_units(open_vectors(output).array)
     quality = answer_quality(units, labels, rows[units[rows].any(axis=1)], k)
     name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"
     return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
 
 
-def _units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+def centred_units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the units (n, d) of vectors (n, d) by the centred cosine about their own mean."""
     known = normalise(vectors)
     n = int(np.count_nonzero(known.any(axis=1)))

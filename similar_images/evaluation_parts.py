@@ -12,7 +12,6 @@ from similar_images.answer_quality import (
     AS_SET,
     CENTRED,
     EXPANDED,
-    NEIGHBOURS,
     RAW,
     AnswerQuality,
     Measures,
@@ -31,7 +30,7 @@ from similar_images.evaluation_report import Part, interval, joined, machine, ta
 from similar_images.gallery import Gallery
 from similar_images.index_quality import OperatingPoint, cheapest, operating_points
 from similar_images.labels import Labels
-from similar_images.measure import FEWEST_TO_CENTRE
+from similar_images.measure import FEWEST_TO_CENTRE, NEIGHBOURS
 from similar_images.robustness import CHANGES, robustness
 
 LINES = 20

@@ -105,8 +105,8 @@ class GalleryIndex:
 
     def candidates(
         self, query: Comparison, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
-    ) -> Ids:
-        """Return the ids of the nearest vectors as the index alone ranks them, whatever the query's focus.
+    ) -> tuple[Floats, Ids]:
+        """Return the nearest vectors as the index alone ranks them, whatever the query's focus.
 
         Args:
             query: what to compare with.
@@ -116,14 +116,10 @@ class GalleryIndex:
             least: more lists are looked into until this many are found; None for k.
 
         Returns:
-            Ids (found,), nearest first; fewer than `least` where there are no more, or where a graph doesn't lead to
-            more.
+            The index's distances (found,) and ids (found,), nearest first; fewer than `least` where there are no more,
+            or where a graph doesn't lead to more.
         """
-        return self._candidates(query, k, nprobe, self._allowed(among), least)[1]
-
-    def _candidates(
-        self, query: Comparison, k: int, nprobe: int, among: Rows | None, least: int | None = None
-    ) -> tuple[Floats, Ids]:
+        among = self._allowed(among)
         least = min(k if least is None else least, self._count(among))
         while True:
             distances, ids = self._found(query.components, min(k, self.card.n), nprobe, among)
@@ -178,7 +174,7 @@ class GalleryIndex:
         among = self._allowed(among)
         vectors = vectors if rerank or self.exact else None
         if vectors is None and not len(self.measure.components):
-            distances, ids = self._candidates(query, k, nprobe, among)
+            distances, ids = self.candidates(query, k, nprobe, among)
         else:
             ids = self._to_compare(query, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
             if own is not None and own not in ids and (among is None or among[own]):  # it has many copies
@@ -194,7 +190,7 @@ class GalleryIndex:
             return query.distances_by_components(self.components(ids))
         distances = np.empty(len(ids), np.float32)
         for some, block in vectors.gathered(ids):
-            distances[some] = query.distances(block, lambda some=some: self.components(ids[some]))  # type: ignore[misc]
+            distances[some] = query.distances(block, partial(self.components, ids[some]))
         return distances
 
     def components(self, ids: Ids) -> Floats:
@@ -216,7 +212,7 @@ class GalleryIndex:
         """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
         count = self._count(among)
         if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
-            _, ids = self._candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
+            _, ids = self.candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
             if len(ids) >= k:  # a graph may not lead to as many
                 return np.sort(ids)
         return np.arange(self.card.vectors_card.n) if among is None else np.flatnonzero(among)
@@ -226,15 +222,23 @@ def _measure_of(index: Any) -> tuple[Measure, Any]:
     """Return the measure that an index holds, and the index behind its transforms; the raw cosine for any other."""
     import faiss
 
-    chain = getattr(index, "chain", None)
-    transforms = [faiss.downcast_VectorTransform(chain.at(at)) for at in range(chain.size())] if chain else []
+    transforms, inner = chain_of(index)
     if not any(isinstance(transform, faiss.CenteringTransform) for transform in transforms):
         return Measure.raw(index.d), index
     _, centring, _, reducing = transforms
     components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, reducing.d_in)
     scales = np.sqrt(faiss.vector_to_array(reducing.eigenvalues))
-    measure = Measure(faiss.vector_to_array(centring.mean), components, scales)
-    return measure, faiss.downcast_index(index.index)
+    return Measure(faiss.vector_to_array(centring.mean), components, scales), inner
+
+
+def chain_of(index: Any) -> tuple[list[Any], Any]:
+    """Return the transforms that an index puts vectors through, and the index behind them."""
+    import faiss
+
+    if not isinstance(index, faiss.IndexPreTransform):
+        return [], index
+    transforms = [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
+    return transforms, faiss.downcast_index(index.index)
 
 
 def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from similar_images._files import opened_path
 from similar_images.cards import IndexCard, relative_to_card, replacing_with_card
 from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
-from similar_images.index import GalleryIndex, GalleryIndexError, layers_of, nprobe_for, rerank_for
+from similar_images.index import GalleryIndex, GalleryIndexError, chain_of, layers_of, nprobe_for, rerank_for
 from similar_images.measure import WEIGHED, Comparison, Measure
 from similar_images.pca import principal_components
 from similar_images.vectors import VectorFile, normalise
@@ -329,7 +330,7 @@ def _points_to_train(index: Any) -> int:
 
 def _train(index: Any, vectors: VectorFile, rows: Ids, measure: Measure) -> None:
     """Train an index on rows of a vectors file, which are kept in memory only as its transforms leave them."""
-    transforms, inner = _chain(index)
+    transforms, inner = chain_of(index)
     for number, transform in enumerate(transforms):
         if not transform.is_trained:
             thinned = rows[:: max(1, len(rows) // TRAIN_POINTS_FOR_OTHERS)][:TRAIN_POINTS_FOR_OTHERS]
@@ -338,25 +339,10 @@ def _train(index: Any, vectors: VectorFile, rows: Ids, measure: Measure) -> None
     index.is_trained = True
 
 
-def _chain(index: Any) -> tuple[list[Any], Any]:
-    """Return the transforms that an index puts vectors through, and the index behind them."""
-    import faiss
-
-    if not isinstance(index, faiss.IndexPreTransform):
-        return [], index
-    transforms = [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
-    return transforms, faiss.downcast_index(index.index)
-
-
 def _transformed(transforms: Iterable[Any], vectors: VectorFile, rows: Ids, measure: Measure) -> Floats:
     """Return what an index keeps of rows (r,) of a vectors file, put through transforms."""
-    blocks = []
-    for block in vectors.sample(rows):
-        block = _reduced(measure, block)  # noqa: PLW2901
-        for transform in transforms:
-            block = transform.apply(block)  # noqa: PLW2901
-        blocks.append(block)
-    return np.concatenate(blocks)
+    blocks = (_reduced(measure, block) for block in vectors.sample(rows))
+    return np.concatenate([reduce(lambda kept, each: each.apply(kept), transforms, block) for block in blocks])
 
 
 def _self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids, exact: Ids, trained_on: Ids) -> dict[str, Any]:

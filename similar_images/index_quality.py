@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +60,7 @@ def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[Operatin
     if gallery.vectors is None:
         raise GalleryError("an index is compared with exact search in the vectors file, which is missing: put it back")
     measure, vectors = gallery.measure, gallery.vectors
-
-    def units(some: NDArray[np.float32]) -> NDArray[np.float32]:
-        return measure.weigh(measure.units(some), FOCUS)
-
+    units = partial(measure.units, focus=FOCUS)
     most = min(max(KS), len(gallery) - 1)
     nearest = exact_neighbours(units(vectors.array[rows]), vectors.chunks(), most + 1, units)
     queries = [Comparison(measure, np.asarray(vectors.array[row], np.float32), FOCUS) for row in rows]

@@ -18,6 +18,7 @@ from similar_images.vectors import is_extreme, normalise
 Floats = NDArray[np.float32]
 
 FOCUS = 0.1
+NEIGHBOURS = 3  # first hits that the panel asks by as well, see `neighbours`; 5 find no more, see docs/quality.md
 WEIGHED = 128  # leading components that a focus weighs
 NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
 FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
@@ -57,15 +58,22 @@ class Measure:
         """Whether there are components to weigh."""
         return len(self.scales) > 0
 
-    def units(self, vectors: NDArray[np.floating]) -> Floats:
-        """Return the units (n, d) float32 of vectors (n, d) of any scale; what has no direction becomes zeros."""
+    def units(self, vectors: NDArray[np.floating], focus: float = 0) -> Floats:
+        """Return the units (n, d) float32 of vectors (n, d) of any scale, weighed by a focus and L2-normalised again.
+
+        What has no direction becomes zeros.
+        """
         units = normalise(vectors)
         if self.mean is None:
             return units
         has_vector = units.any(axis=1)
         units -= self.mean
         units[~has_vector | (np.vecdot(units, units) < NO_DIRECTION**2)] = 0
-        return normalise(units)
+        units = normalise(units)
+        if not focus:
+            return units
+        leading = self.components[: len(self.scales)]
+        return normalise(units + ((self.weights(focus) - 1) * (units @ leading.T)) @ leading)
 
     def vectors_of(self, units: Floats) -> Floats:
         """Return the L2-normalised vectors (n, d) float32 that have the directions (n, d) as their units."""
@@ -79,13 +87,6 @@ class Measure:
     def weights(self, focus: float) -> Floats:
         """Return what a focus weighs the leading components (w,) by."""
         return self.scales ** np.float32(focus)
-
-    def weigh(self, units: Floats, focus: float) -> Floats:
-        """Return units (n, d) weighed by a focus, L2-normalised."""
-        if not focus:
-            return units
-        leading = self.components[: len(self.scales)]
-        return normalise(units + ((self.weights(focus) - 1) * (units @ leading.T)) @ leading)
 
     def expressed(self, components: Floats) -> Floats:
         """Return the units (n, d) that components (n, c) alone tell of."""

@@ -80,7 +80,7 @@ def test_search_finds_copies_that_a_graph_does_not_lead_to(tmp_path: Path) -> No
     build_index(some, tmp_path / "i.faiss.index", IndexSettings(factory="HNSW16"))
     index = GalleryIndex.open(tmp_path / "i.faiss.index")
     query = Comparison(index.measure, rows[0])
-    assert len(index.candidates(query, 301, 1)) < 301
+    assert len(index.candidates(query, 301, 1)[1]) < 301
     assert sorted(index.search(query, 301, 1, some, 250)[1]) == list(range(301))
 
 
@@ -102,7 +102,7 @@ def test_search_in_16_threads_finds_the_same_and_leaves_faiss_its_threads(vector
 
 
 def test_search_never_pads(gallery: Gallery) -> None:
-    ids = gallery.index.candidates(Comparison(gallery.measure, gallery.vector(0)), 10_000, 16)
+    _, ids = gallery.index.candidates(Comparison(gallery.measure, gallery.vector(0)), 10_000, 16)
     assert len(ids) == 75 and set(ids) == set(range(75))
 
 

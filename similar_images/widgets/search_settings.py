@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from similar_images.filters import folder_of, matching
 from similar_images.gallery import Gallery
-from similar_images.measure import FOCUS
+from similar_images.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
 
 SEARCHED_BY = ["k", "nprobe", "rerank", "apart", "focus", "expand", "folder", "pattern"]
 MOST_RESULTS = 300
 MOST_FOLDERS = 1000
-NEIGHBOURS = 3  # first hits that are asked by as well
 
 
 class SearchSettings(MessageView):
