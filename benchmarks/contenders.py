@@ -196,7 +196,7 @@ def our_index(vectors: str, queries: str) -> Figures:
     """Build the default index as build_search_db.py does, then search with re-ranking."""
     import faiss
 
-    from similar_images.evaluation import exact_neighbours, recall_at_k
+    from similar_images.exact_search import exact_neighbours, recall_at_k
     from similar_images.index import GalleryIndex
     from similar_images.index_building import IndexSettings, build_index
     from similar_images.measure import Comparison

@@ -15,8 +15,8 @@ import numpy as np
 from contenders import median_ms, peak_mb
 from simulation import write_simulated
 
-from similar_images.evaluation import exact_neighbours, recall_at_k
 from similar_images.evaluation_report import machine, table
+from similar_images.exact_search import exact_neighbours, recall_at_k
 from similar_images.gallery import Gallery
 from similar_images.index_building import IndexSettings, build_index
 from similar_images.measure import FOCUS

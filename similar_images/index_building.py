@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from similar_images._files import opened_path
 from similar_images.cards import IndexCard, relative_to_card, replacing_with_card
-from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
+from similar_images.exact_search import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.index import GalleryIndex, GalleryIndexError, chain_of, layers_of, nprobe_for, rerank_for
 from similar_images.measure import WEIGHED, Comparison, Measure
 from similar_images.pca import principal_components

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import write_card
-from similar_images.evaluation import distances_to_others, exact_neighbours, recall_at_k
+from similar_images.exact_search import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.gallery import Gallery, GalleryError
 from similar_images.measure import FOCUS, Comparison
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.contact_sheet import contact_sheet
-from similar_images.evaluation import recall_at_k
+from similar_images.exact_search import recall_at_k
 from similar_images.export import as_csv, as_json, as_python
 from similar_images.gallery import Gallery, Hit
 from similar_images.images import Box, ImageReadError, source_name
