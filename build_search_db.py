@@ -2,7 +2,7 @@
 """Build the Faiss index of a vectors file: LIST.saved_predictions.npy in, LIST.faiss.index out."""
 
 if __name__ == "__main__":  # before the other imports, which take a while
-    from similar_images._script import begin
+    from similar_images.script import begin
 
     begin()
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 import click
 
-from similar_images._files import is_half_in_place, readable_size
-from similar_images._script import OneSentence
-from similar_images.index import EXACT, SUFFIX
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
-from similar_images.vectors import open_vectors
+from similar_images.files import is_half_in_place, readable_size
+from similar_images.script import OneSentence
+from similar_images.store.faiss_index import EXACT, SUFFIX
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
+from similar_images.store.vectors import open_vectors
 
 
 class NumberOr(click.ParamType):

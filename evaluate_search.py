@@ -2,7 +2,7 @@
 """Measure a gallery: its index, its answers where labels exist, its robustness, and its near-duplicates."""
 
 if __name__ == "__main__":  # before the other imports, which take a while
-    from similar_images._script import begin
+    from similar_images.script import begin
 
     begin()
 
@@ -13,13 +13,13 @@ from pathlib import Path
 import click
 
 from extract_image_vectors import encoding_bar
-from similar_images import evaluation_parts as parts
-from similar_images._script import OneSentence
-from similar_images.answer_quality import spaces_of
-from similar_images.evaluation_report import check_writable, write_report
-from similar_images.gallery import NEAR_DUPLICATE, Gallery
-from similar_images.index_quality import apply_setting
-from similar_images.labels import labels_of
+from similar_images.evaluation import sections
+from similar_images.evaluation.answer_quality import spaces_of
+from similar_images.evaluation.index_quality import apply_setting
+from similar_images.evaluation.labels import labels_of
+from similar_images.evaluation.report import check_writable, write_report
+from similar_images.script import OneSentence
+from similar_images.search.gallery import NEAR_DUPLICATE, Gallery
 
 ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
 
@@ -56,23 +56,25 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         if encoders and known is None:
             raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
         check_writable(output)
-        rows, spaces = parts.sample(searchable, min(queries, ASKING)), spaces_of(gallery)
-        todo = {"Index": lambda: parts.index_part(gallery, rows, target_recall)}
+        rows, spaces = sections.sample(searchable, min(queries, ASKING)), spaces_of(gallery)
+        todo = {"Index": lambda: sections.index_part(gallery, rows, target_recall)}
         if known:
-            asked = {"labels": known, "rows": parts.sample(known.labelled(), queries), "k": k}
-            todo["Answers"] = lambda: parts.answers_part(gallery, **asked, spaces=spaces)
+            asked = {"labels": known, "rows": sections.sample(known.labelled(), queries), "k": k}
+            todo["Answers"] = lambda: sections.answers_part(gallery, **asked, spaces=spaces)
         else:
             click.echo("No two photos have a label in common: give --labels FILE to measure the answers.", err=True)
         if encoders:
-            todo["Encoders"] = lambda: parts.encoders_part(gallery, encoders, **asked, folder=output, bar=encoding_bar)
-        if changes:
-            todo["Robustness"] = lambda: parts.robustness_part(
-                gallery, parts.sample(rows, CHANGED), spaces, encoding_bar
+            todo["Encoders"] = lambda: sections.encoders_part(
+                gallery, encoders, **asked, folder=output, bar=encoding_bar
             )
-        todo["Near-duplicates"] = lambda: parts.duplicates_part(gallery, near)
+        if changes:
+            todo["Robustness"] = lambda: sections.robustness_part(
+                gallery, sections.sample(rows, CHANGED), spaces, encoding_bar
+            )
+        todo["Near-duplicates"] = lambda: sections.duplicates_part(gallery, near)
         measured, failed = measure(todo)
         seconds = time.perf_counter() - began
-        write_report(output, gallery.path.name, [parts.head_part(gallery, sys.argv, seconds), *measured.values()])
+        write_report(output, gallery.path.name, [sections.head_part(gallery, sys.argv, seconds), *measured.values()])
         best = measured["Index"].figures["cheapest"] if apply and "Index" in measured else None
         if best and best["nprobe"]:
             apply_setting(gallery, best["nprobe"], best["rerank"])

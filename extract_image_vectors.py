@@ -2,7 +2,7 @@
 """Compute the feature vectors of photos: a file list or a folder in, LIST.saved_predictions.npy out."""
 
 if __name__ == "__main__":  # before the other imports, which take a while
-    from similar_images._script import begin
+    from similar_images.script import begin
 
     begin()
 
@@ -14,14 +14,14 @@ from pathlib import Path
 
 import click
 
-from similar_images._script import OneSentence
-from similar_images.conversion import int8_file, remembered
-from similar_images.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
-from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
-from similar_images.file_list import list_photos, read_file_list
-from similar_images.images import source_name
-from similar_images.runtimes import open_runtime
-from similar_images.vectors import SUFFIX
+from similar_images.encoding.conversion import int8_file, remembered
+from similar_images.encoding.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
+from similar_images.encoding.runtimes import open_runtime
+from similar_images.extraction.extraction import check_request, earlier_rows, extract, sample_photos
+from similar_images.photos.file_list import list_photos, read_file_list
+from similar_images.photos.images import source_name
+from similar_images.script import OneSentence
+from similar_images.store.vectors import SUFFIX
 
 PUBLISHED_MODEL = Path("vgg_4096.keras")
 

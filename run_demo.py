@@ -2,7 +2,7 @@
 """Build a gallery, of drawn samples or of your own photos, and open the notebook on it: `make demo` and `make app`."""
 
 if __name__ == "__main__":  # before the other imports, which take a while
-    from similar_images._script import begin
+    from similar_images.script import begin
 
     begin()
 
@@ -15,21 +15,21 @@ from urllib.parse import quote
 import click
 
 from extract_image_vectors import encoding_bar
-from similar_images._script import OneSentence
+from similar_images.app.servers import serve, working_copy
 from similar_images.cards import from_card
-from similar_images.conversion import remembered
-from similar_images.encoders import EncoderSpec, load_encoder
-from similar_images.extraction import check_request, earlier_rows, extract, sample_photos
-from similar_images.file_list import list_photos
-from similar_images.gallery import Gallery
-from similar_images.index import SUFFIX
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.runtimes import open_runtime
-from similar_images.samples import draw_samples
-from similar_images.servers import serve, working_copy
-from similar_images.vectors import SUFFIX as VECTORS_SUFFIX
-from similar_images.vectors import open_vectors, read_names
-from similar_images.weights import weights_are_cached
+from similar_images.encoding.conversion import remembered
+from similar_images.encoding.encoders import EncoderSpec, load_encoder
+from similar_images.encoding.runtimes import open_runtime
+from similar_images.encoding.weights import weights_are_cached
+from similar_images.extraction.extraction import check_request, earlier_rows, extract, sample_photos
+from similar_images.photos.file_list import list_photos
+from similar_images.photos.samples import draw_samples
+from similar_images.script import OneSentence
+from similar_images.search.gallery import Gallery
+from similar_images.store.faiss_index import SUFFIX
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
+from similar_images.store.vectors import open_vectors, read_names
 
 REASONS = {
     "vgg16": "whose trained weights are at hand",

@@ -17,10 +17,10 @@ from simulation import write_simulated
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from similar_images.evaluation_report import machine, table
-from similar_images.file_list import list_photos
-from similar_images.runtimes import processor_has_bf16
-from similar_images.samples import draw_samples
+from similar_images.encoding.runtimes import processor_has_bf16
+from similar_images.evaluation.report import machine, table
+from similar_images.photos.file_list import list_photos
+from similar_images.photos.samples import draw_samples
 
 ROOT = Path(__file__).parents[1]
 VGG16_GFLOP = 30.9  # a photo, up to fc2: 15.47 billion multiplications and as many additions, less fc3

@@ -44,7 +44,7 @@ def median_ms(run: Callable[[Any], object], queries: Any) -> float:
 
 def plain_vgg16() -> Any:
     """Return VGG16 up to fc2, seeded: its speed is that of the trained one."""
-    from similar_images.weights import import_keras
+    from similar_images.encoding.weights import import_keras
 
     keras = import_keras()
     keras.utils.set_random_seed(0)
@@ -54,8 +54,8 @@ def plain_vgg16() -> Any:
 
 def our_vgg16() -> Any:
     """Return this project's VGG16, seeded."""
-    from similar_images.conversion import remembered
-    from similar_images.encoders import EncoderSpec, load_encoder
+    from similar_images.encoding.conversion import remembered
+    from similar_images.encoding.encoders import EncoderSpec, load_encoder
 
     spec = EncoderSpec(weights="none")
     return remembered(spec) or load_encoder(spec)
@@ -63,7 +63,7 @@ def our_vgg16() -> Any:
 
 def plain_extraction(images: str, names: list[str]) -> Figures:
     """Encode photos in the usual Keras loop."""
-    from similar_images.weights import import_keras
+    from similar_images.encoding.weights import import_keras
 
     keras = import_keras()
     model = plain_vgg16()
@@ -88,9 +88,9 @@ def our_extraction(
     """Encode photos as extract_image_vectors.py does."""
     from functools import partial
 
-    from similar_images.conversion import int8_file
-    from similar_images.extraction import extract, sample_photos
-    from similar_images.runtimes import open_runtime
+    from similar_images.encoding.conversion import int8_file
+    from similar_images.encoding.runtimes import open_runtime
+    from similar_images.extraction.extraction import extract, sample_photos
 
     encoder, path = our_vgg16(), Path(output)
     photos = partial(sample_photos, names, Path(images), encoder)
@@ -104,7 +104,7 @@ def our_extraction(
 
 def encoder_alone(count: int, precision: str = "auto") -> Figures:
     """Encode pixels that are there already."""
-    from similar_images.runtimes import open_runtime
+    from similar_images.encoding.runtimes import open_runtime
 
     ready = open_runtime(our_vgg16(), "openvino", precision)
     pixels = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), np.uint8)
@@ -118,7 +118,7 @@ def encoder_alone(count: int, precision: str = "auto") -> Figures:
 
 def matrix_product(precision: str) -> Figures:
     """Multiply matrices of 4096 x 4096 with OpenVINO, 8 times in a row: what this processor can do at best."""
-    from similar_images.openvino_runtime import import_openvino
+    from similar_images.encoding.openvino_runtime import import_openvino
 
     openvino = import_openvino()
     ops = openvino.opset13
@@ -163,7 +163,7 @@ def plain_queries(images: str, names: list[str], vectors: str, index: str) -> Fi
     """Answer a photo, cold, then more of them warm, as the tutorials do."""
     import faiss
 
-    from similar_images.weights import import_keras
+    from similar_images.encoding.weights import import_keras
 
     model = plain_vgg16()
     keras = import_keras()
@@ -182,7 +182,7 @@ def plain_queries(images: str, names: list[str], vectors: str, index: str) -> Fi
 
 def our_queries(images: str, names: list[str], index: str) -> Figures:
     """Answer a photo, cold, then more of them warm, and random picks, with Gallery.search."""
-    from similar_images.gallery import Gallery
+    from similar_images.search.gallery import Gallery
 
     gallery = Gallery.open(index)
     photos = [Path(images, name).read_bytes() for name in names[:WARM_QUERIES]]
@@ -196,11 +196,11 @@ def our_index(vectors: str, queries: str) -> Figures:
     """Build the default index as build_search_db.py does, then search with re-ranking."""
     import faiss
 
-    from similar_images.exact_search import exact_neighbours, recall_at_k
-    from similar_images.index import GalleryIndex
-    from similar_images.index_building import IndexSettings, build_index
-    from similar_images.measure import Comparison
-    from similar_images.vectors import open_vectors
+    from similar_images.store.exact_search import exact_neighbours, recall_at_k
+    from similar_images.store.faiss_index import GalleryIndex
+    from similar_images.store.index_building import IndexSettings, build_index
+    from similar_images.store.measure import Comparison
+    from similar_images.store.vectors import open_vectors
 
     opened, output = open_vectors(Path(vectors)), Path(vectors).with_suffix(".faiss.index")
     began = time.perf_counter()

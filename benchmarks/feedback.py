@@ -9,10 +9,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from similar_images.evaluation import precision_at_k
-from similar_images.feedback import rocchio
-from similar_images.filters import folder_of
-from similar_images.gallery import Gallery
+from similar_images.evaluation.measures import precision_at_k
+from similar_images.search.feedback import rocchio
+from similar_images.search.filters import folder_of
+from similar_images.search.gallery import Gallery
 
 K = 10
 

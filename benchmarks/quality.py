@@ -12,16 +12,16 @@ from PIL import Image, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from similar_images.answer_quality import answer_quality
-from similar_images.encoder_comparison import centred_units, spec_of_words
-from similar_images.encoders import load_encoder
-from similar_images.evaluation_report import interval, machine, table
-from similar_images.file_list import list_photos
-from similar_images.images import read_image
-from similar_images.labels import labels_of
-from similar_images.pca import principal_components
-from similar_images.runtimes import open_runtime
-from similar_images.vectors import normalise
+from similar_images.encoding.encoders import load_encoder
+from similar_images.encoding.runtimes import open_runtime
+from similar_images.evaluation.answer_quality import answer_quality
+from similar_images.evaluation.encoder_comparison import centred_units, spec_of_words
+from similar_images.evaluation.labels import labels_of
+from similar_images.evaluation.report import interval, machine, table
+from similar_images.photos.file_list import list_photos
+from similar_images.photos.images import read_image
+from similar_images.store.pca import principal_components
+from similar_images.store.vectors import normalise
 
 K = 10
 BATCH = 32

@@ -15,12 +15,12 @@ import numpy as np
 from contenders import median_ms, peak_mb
 from simulation import write_simulated
 
-from similar_images.evaluation_report import machine, table
-from similar_images.exact_search import exact_neighbours, recall_at_k
-from similar_images.gallery import Gallery
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.measure import FOCUS
-from similar_images.vectors import open_vectors
+from similar_images.evaluation.report import machine, table
+from similar_images.search.gallery import Gallery
+from similar_images.store.exact_search import exact_neighbours, recall_at_k
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.measure import FOCUS
+from similar_images.store.vectors import open_vectors
 
 HELD_OUT = 300
 

@@ -15,11 +15,11 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from similar_images.evaluation_report import machine, table
-from similar_images.filters import folder_of
-from similar_images.gallery import Gallery
-from similar_images.images import read_image
-from similar_images.photo_region import photo_region
+from similar_images.evaluation.report import machine, table
+from similar_images.photos.images import read_image
+from similar_images.photos.photo_region import photo_region
+from similar_images.search.filters import folder_of
+from similar_images.search.gallery import Gallery
 
 WORDS = (
     "a the photo of in our new about light with market street summer Anna shared comments today reply 12 save".split()

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from similar_images._files import (
+from similar_images.files import (
     card_path,
     digest,
     flush,

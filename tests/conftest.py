@@ -18,17 +18,17 @@ from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser
 
 from similar_images.cards import Failure, VectorsCard
-from similar_images.conversion import converted, converted_file
-from similar_images.encoders import Encoder, EncoderSpec, load_encoder
-from similar_images.extraction import extract
-from similar_images.file_list import list_photos
-from similar_images.gallery import Gallery
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.runtimes import Runtime, open_runtime
-from similar_images.samples import draw_samples
-from similar_images.unfinished_vectors import UnfinishedVectors
-from similar_images.vectors import open_vectors
-from similar_images.weights import import_keras
+from similar_images.encoding.conversion import converted, converted_file
+from similar_images.encoding.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.encoding.runtimes import Runtime, open_runtime
+from similar_images.encoding.weights import import_keras
+from similar_images.extraction.extraction import extract
+from similar_images.photos.file_list import list_photos
+from similar_images.photos.samples import draw_samples
+from similar_images.search.gallery import Gallery
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.unfinished_vectors import UnfinishedVectors
+from similar_images.store.vectors import open_vectors
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"

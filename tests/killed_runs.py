@@ -54,7 +54,7 @@ def killed_runs(folder: Path, script: str, *arguments: str) -> list[State]:
 
 def main(template: Path, script: str, *arguments: str) -> None:
     sys.path.insert(0, str(ROOT))
-    from similar_images import extraction
+    from similar_images.extraction import extraction
 
     extraction.CHECKPOINT_SECONDS = 0
     command = importlib.import_module(script).main
@@ -92,8 +92,8 @@ def kill_before_change(number: int) -> None:
 
 def open_what_is_there() -> None:
     """Open vectors and galleries, and have each photo find itself."""
-    from similar_images.gallery import Gallery, GalleryError
-    from similar_images.vectors import VectorsError, open_vectors
+    from similar_images.search.gallery import Gallery, GalleryError
+    from similar_images.store.vectors import VectorsError, open_vectors
 
     try:
         for vectors in Path().glob("*.npy"):

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Thread
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from similar_images.images import read_resized
+from similar_images.photos.images import read_resized
 
 
 def peak() -> int:

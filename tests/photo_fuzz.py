@@ -15,7 +15,7 @@ import pillow_heif
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from similar_images.images import ImageReadError, cropped, read_image, read_resized, thumbnail
+from similar_images.photos.images import ImageReadError, cropped, read_image, read_resized, thumbnail
 
 
 def encoded(image: Image.Image, kind: str, **how: object) -> bytes:

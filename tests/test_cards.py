@@ -8,12 +8,12 @@ import pytest
 from conftest import write_vectors
 
 from similar_images import cards
-from similar_images._files import card_path, names_path
 from similar_images.cards import CardError, VectorsCard, is_own, read_card, write_card
-from similar_images.file_list import write_file_list
-from similar_images.gallery import Gallery, GalleryError
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import open_vectors
+from similar_images.files import card_path, names_path
+from similar_images.photos.file_list import write_file_list
+from similar_images.search.gallery import Gallery, GalleryError
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import open_vectors
 
 ROWS = np.random.default_rng(0).standard_normal((30, 8), np.float32)
 

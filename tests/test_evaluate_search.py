@@ -10,8 +10,8 @@ from conftest import ODD_NAMES, invoke, run, write_vectors
 from PIL import Image
 
 from similar_images.cards import IndexCard, read_card
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import open_vectors
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import open_vectors
 
 WAYS = ["search, as set", "search, as set, with 3 neighbours"]
 WAYS += ["centred cosine, focus 0.1, exact", "centred cosine, exact", "raw cosine, exact"]

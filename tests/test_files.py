@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from similar_images import _files
-from similar_images._files import BusyError, card_path, is_unchanged, locked, mend, part_of, replacing
+from similar_images import files
+from similar_images.files import BusyError, card_path, is_unchanged, locked, mend, part_of, replacing
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from similar_images._files import locked
+from similar_images.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -90,7 +90,7 @@ def test_mend_finishes_what_was_cut_off_and_waits_for_who_is_at_it(tmp_path: Pat
 
 
 def test_mend_of_what_another_run_holds_for_long_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_files, "MENDING_SECONDS", 0)
+    monkeypatch.setattr(files, "MENDING_SECONDS", 0)
     part_of(card_path(tmp_path / "v.npy")).touch()
     with locked(tmp_path / "v.npy"), pytest.raises(BusyError):
         mend(tmp_path / "v.npy")
@@ -100,8 +100,8 @@ def test_is_unchanged_reads_a_file_once_for_each_time_and_size(tmp_path: Path, m
     path, read = tmp_path / "v.npy", []
     path.write_bytes(b"some")
     known = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
-    compute = _files.digest
-    monkeypatch.setattr(_files, "digest", lambda file: read.append(1) or compute(file))
+    compute = files.digest
+    monkeypatch.setattr(files, "digest", lambda file: read.append(1) or compute(file))
     os.utime(path, (1, 1))
     with open(path, "rb") as file:
         assert is_unchanged(file, known) and is_unchanged(file, known) and len(read) == 1
@@ -119,7 +119,7 @@ def test_is_unchanged_trusts_no_time_that_a_second_write_could_share(tmp_path: P
     path.write_bytes(b"some")
     os.utime(path, ns=(now, now))
     with open(path, "rb") as file:
-        known = _files.digest(file)
+        known = files.digest(file)
         assert is_unchanged(file, known)
     path.write_bytes(b"same")
     os.utime(path, ns=(now, now))  # the clock has not ticked

@@ -22,8 +22,8 @@ sys.addaudithook(watch)
 USE = """
 from pathlib import Path
 import build_search_db, extract_image_vectors
-from similar_images.gallery import Gallery
-from similar_images.weights import import_keras
+from similar_images.search.gallery import Gallery
+from similar_images.encoding.weights import import_keras
 
 keras = import_keras()
 taken = keras.Input((32, 32, 3))

@@ -11,14 +11,14 @@ import pytest
 from conftest import run
 from PIL import Image
 
-from similar_images.encoders import Encoder, EncoderSpec, load_encoder
-from similar_images.evaluation import precision_at_k
-from similar_images.extraction import extract, sample_photos
-from similar_images.file_list import list_photos
-from similar_images.gallery import Gallery
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.runtimes import Runtime, open_runtime, processor_has_bf16
-from similar_images.vectors import normalise, open_vectors
+from similar_images.encoding.encoders import Encoder, EncoderSpec, load_encoder
+from similar_images.encoding.runtimes import Runtime, open_runtime, processor_has_bf16
+from similar_images.evaluation.measures import precision_at_k
+from similar_images.extraction.extraction import extract, sample_photos
+from similar_images.photos.file_list import list_photos
+from similar_images.search.gallery import Gallery
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import normalise, open_vectors
 
 
 @pytest.fixture(scope="module")

@@ -13,9 +13,9 @@ from conftest import ROOT, invoke, run
 from msgspec.structs import replace
 
 from similar_images.cards import Failure, write_card
-from similar_images.gallery import Gallery
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import open_vectors
+from similar_images.search.gallery import Gallery
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import open_vectors
 
 EXTRACT, BUILD = "extract_image_vectors.py", "build_search_db.py"
 UNTRAINED = ("--encoder", "mobilenet_v2", "--weights", "none")

@@ -8,10 +8,10 @@ import ipywidgets as ipw
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.filters import folder_of
-from similar_images.gallery import Gallery, Hit
-from similar_images.gallery_map import coordinates, methods
-from similar_images.images import source_name
+from similar_images.photos.images import source_name
+from similar_images.search.filters import folder_of
+from similar_images.search.gallery import Gallery, Hit
+from similar_images.search.gallery_map import coordinates, methods
 from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture

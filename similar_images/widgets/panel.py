@@ -13,12 +13,12 @@ import ipywidgets as ipw
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.contact_sheet import contact_sheet
-from similar_images.exact_search import recall_at_k
-from similar_images.export import as_csv, as_json, as_python
-from similar_images.gallery import Gallery, Hit
-from similar_images.images import Box, ImageReadError, source_name
-from similar_images.question import Example, History, Question
+from similar_images.photos.contact_sheet import contact_sheet
+from similar_images.photos.images import Box, ImageReadError, source_name
+from similar_images.search.export import as_csv, as_json, as_python
+from similar_images.search.gallery import Gallery, Hit
+from similar_images.search.question import Example, History, Question
+from similar_images.store.exact_search import recall_at_k
 from similar_images.widgets.export_bar import ExportBar
 from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.map_view import MapView
@@ -128,7 +128,7 @@ class SearchPanel(ipw.VBox):
     def _ask_address(self, address: str, add: bool) -> None:
         if not address:
             raise ValueError("Paste the address of a photo first.")
-        from similar_images.download import download
+        from similar_images.photos.download import download
 
         self._say("fetching the photo …", busy=True)
         self._ask_photos([(address, download(address, private=self._private_addresses))], add)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from similar_images.images import ImageReadError, Source, thumbnail
+from similar_images.photos.images import ImageReadError, Source, thumbnail
 
 
 def picture(photo: Source, side: int, read: Callable[..., bytes] = thumbnail) -> tuple[bytes, str]:

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from similar_images.images import Box, Source
-from similar_images.question import Question
+from similar_images.photos.images import Box, Source
+from similar_images.search.question import Question
 from similar_images.widgets.message_view import MessageView, module
 from similar_images.widgets.pictures import picture
 

@@ -6,10 +6,10 @@ from functools import lru_cache
 
 import traitlets
 
-from similar_images.explanation import explain, spotlights
-from similar_images.gallery import Gallery, Hit
-from similar_images.images import image_size, source_name, thumbnail
-from similar_images.question import Example, Question
+from similar_images.photos.images import image_size, source_name, thumbnail
+from similar_images.search.explanation import explain, spotlights
+from similar_images.search.gallery import Gallery, Hit
+from similar_images.search.question import Example, Question
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture

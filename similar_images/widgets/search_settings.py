@@ -7,9 +7,9 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from similar_images.filters import folder_of, matching
-from similar_images.gallery import Gallery
-from similar_images.measure import FOCUS, NEIGHBOURS
+from similar_images.search.filters import folder_of, matching
+from similar_images.search.gallery import Gallery
+from similar_images.store.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
 

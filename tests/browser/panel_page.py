@@ -8,8 +8,8 @@ from typing import Any
 
 from playwright.sync_api import FilePayload, Locator, Page, expect
 
-from similar_images.gallery import Gallery, Hit
-from similar_images.images import Box
+from similar_images.photos.images import Box
+from similar_images.search.gallery import Gallery, Hit
 
 SIZE = {"width": 1280, "height": 1000}
 CONTROLS = ".similar-images .si-settings :is(input[type=range], input[type=search], input:checked, select)"

@@ -45,13 +45,13 @@ from panel_page import (
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from similar_images import index_building
-from similar_images.filters import matching
-from similar_images.gallery import Gallery
-from similar_images.gallery_map import coordinates
-from similar_images.images import cropped
-from similar_images.index_building import IndexSettings, build_index
-from similar_images.vectors import open_vectors
+from similar_images.photos.images import cropped
+from similar_images.search.filters import matching
+from similar_images.search.gallery import Gallery
+from similar_images.search.gallery_map import coordinates
+from similar_images.store import index_building
+from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.vectors import open_vectors
 
 APPLICATIONS = {"notebook7": "notebooks", "jupyterlab": "lab/tree", "app": "app"}
 

@@ -9,7 +9,7 @@ from jupyter_page import app_server, asked_elsewhere, open_panel
 from panel_page import asked, expected, frame, names, pick_random, press, search
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from similar_images.gallery import Gallery
+from similar_images.search.gallery import Gallery
 
 UNTIL_CULLED = """async () => {
     const page = JSON.parse(document.getElementById("jupyter-config-data").textContent);

@@ -1,0 +1,125 @@
+"""Encoders side by side on the photos of a gallery: quality, time and size."""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.encoding.conversion import remembered
+from similar_images.encoding.encoders import EncoderSpec, label, load_encoder
+from similar_images.encoding.runtimes import Runtime, open_runtime
+from similar_images.evaluation.answer_quality import AnswerQuality, answer_quality, known_vectors
+from similar_images.evaluation.labels import Labels
+from similar_images.extraction.extraction import earlier_rows, extract, sample_photos
+from similar_images.search.gallery import Gallery
+from similar_images.store.measure import Measure
+from similar_images.store.vectors import SUFFIX, normalise, open_vectors
+
+TIMED_PHOTOS = 64
+Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
+
+
+@dataclass(frozen=True)
+class EncoderFigures:
+    """What an encoder gives and takes.
+
+    Attributes:
+        name: what it is called, with layer, weights where they are untrained, runtime and precision.
+        d: length of its vectors, 4 * d bytes per photo.
+        milliseconds: per photo, in batches, with nothing to decode; None where encoder or photos are not at hand.
+        quality: its answers, by the centred cosine of its vectors, see `Measure.about`.
+    """
+
+    name: str
+    d: int
+    milliseconds: float | None
+    quality: AnswerQuality
+
+
+def spec_of_words(words: str) -> EncoderSpec:
+    """Return the encoder that NAME, NAME:LAYER, NAME=WEIGHTS or NAME:LAYER=WEIGHTS asks for."""
+    name, _, weights = words.partition("=")
+    name, _, layer = name.partition(":")
+    return EncoderSpec(name, layer or None, weights or "imagenet")
+
+
+def own_figures(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) -> EncoderFigures:
+    """Return what the gallery's own encoder gives and takes, by the vectors that are stored.
+
+    Args:
+        gallery: which one.
+        labels: of the photos.
+        rows: the photos that ask, see `answer_quality`.
+        k: how many results precision@k looks at.
+
+    Raises:
+        GalleryError, EncoderError: see `Gallery.encoder` and `known_vectors`.
+    """
+    quality = answer_quality(centred_units(np.concatenate(list(known_vectors(gallery)))), labels, rows, k)
+    if not gallery.card.encoder:
+        return EncoderFigures("the gallery's own, unknown", gallery.card.d, None, quality)
+    runtime = gallery.runtime
+    photos = sample_photos(gallery.names, gallery.img_dir, gallery.encoder, TIMED_PHOTOS)
+    name = f"{label(gallery.card)}, {runtime.name} {runtime.precision} (the gallery's own)"
+    return EncoderFigures(name, gallery.card.d, _milliseconds(runtime, photos), quality)
+
+
+def try_encoder(
+    spec: EncoderSpec,
+    gallery: Gallery,
+    labels: Labels,
+    rows: NDArray[np.int64],
+    k: int,
+    folder: Path,
+    bar: Progress,
+) -> EncoderFigures:
+    """Encode the photos of a gallery with another encoder, and measure its answers.
+
+    Args:
+        spec: the encoder.
+        gallery: its photos and their names are taken, not its vectors.
+        labels: of the photos.
+        rows: the photos that ask, see `answer_quality`; those that this encoder could not read are left out.
+        k: how many results precision@k looks at.
+        folder: where the encoder's vectors are kept, for the next time and to go on from when interrupted.
+        bar: called with the number of photos, gives what `extract` calls with those that are done.
+
+    Raises:
+        EncoderError, VectorsError: see `load_encoder` and `extract`.
+    """
+    encoder = remembered(spec) or load_encoder(spec)
+    sample = partial(sample_photos, gallery.names, gallery.img_dir, encoder)
+    stem = f"{encoder.spec.name}-{encoder.spec.layer or 'pooled'}-{encoder.weights_digest[:8]}"
+    output = folder / f"{stem}{SUFFIX}"
+    earlier = earlier_rows(output, overwrite=False, update=output.exists())
+    runtime = open_runtime(encoder, photos=sample, earlier=earlier)
+    with bar(len(gallery.names)) as update:
+        extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
+    units = centred_units(open_vectors(output).array)
+    quality = answer_quality(units, labels, rows[units[rows].any(axis=1)], k)
+    name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"
+    return EncoderFigures(name, encoder.dimension, _milliseconds(runtime, sample(TIMED_PHOTOS)), quality)
+
+
+def centred_units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the units (n, d) of vectors (n, d) by the centred cosine about their own mean."""
+    known = normalise(vectors)
+    n = int(np.count_nonzero(known.any(axis=1)))
+    return Measure.about(np.asarray(known.sum(axis=0, dtype=np.float64) / n, np.float32), n).units(vectors)
+
+
+def _milliseconds(runtime: Runtime, photos: NDArray[np.uint8]) -> float | None:
+    """Return the milliseconds per photo; the first batch, which readies the runtime, is not counted."""
+    if not len(photos):
+        return None
+    batch = photos[: min(len(photos), runtime.batch_size)]
+    runtime.encode(batch)
+    began = time.perf_counter()
+    for _ in range(3):
+        runtime.encode(batch)
+    return (time.perf_counter() - began) * 1000 / 3 / len(batch)

@@ -1,0 +1,1 @@
+"""Whole lists of photos to vectors files."""

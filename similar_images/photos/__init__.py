@@ -1,0 +1,1 @@
+"""Photos: paths, bytes and addresses to upright sRGB pixels."""

@@ -1,0 +1,107 @@
+"""A gallery on a plane: two coordinates a photo, similar photos near each other, kept beside the index."""
+
+import contextlib
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.cards import CardError, MapCard, read_card, replacing_with_card
+from similar_images.files import BusyError, is_unchanged
+from similar_images.search.gallery import Gallery, GalleryError
+from similar_images.store.pca import principal_components
+
+Method = Literal["pca", "umap"]
+Floats = NDArray[np.float32]
+
+SAMPLE = 5000
+UMAP_DIMENSIONS = 50
+
+
+def methods() -> list[Method]:
+    """Return what can be asked of `coordinates` here: UMAP is a package of its own."""
+    return ["pca", "umap"] if find_spec("umap") else ["pca"]
+
+
+def coordinates(
+    gallery: Gallery, method: Method = "pca", progress: Callable[[float], None] = lambda part: None
+) -> Floats:
+    """Return where each photo of a gallery is on the map; read from disk where it was computed before.
+
+    Args:
+        gallery: the photos.
+        method: "pca" puts the vectors' two principal components there; "umap" keeps neighbours together, and takes
+            minutes for some ten thousand photos.
+        progress: called with the part that is done, 0 to 1.
+
+    Returns:
+        (n, 2) float32, between -1 and 1; nan for photos without a vector.
+
+    Raises:
+        GalleryError: the vectors file is missing, and the index holds no components.
+
+    Source: McInnes, Healy, Melville: UMAP (2018), for "umap".
+    """
+    if not gallery.can_compare:
+        raise GalleryError("the map needs the vectors file, which is missing: put it back")
+    file = map_path(gallery, method)
+    kept = _kept(file, gallery, method)
+    if kept is not None:
+        return kept
+    rows = gallery.searchable_rows()
+    placed = np.full((len(gallery.names), 2), np.nan, np.float32)
+    placed[rows] = _principal(gallery, rows, 2, progress) if method == "pca" else _umap(gallery, rows, progress)
+    middle, half = (np.nanmax(placed, axis=0) + np.nanmin(placed, axis=0)) / 2, np.ptp(placed[rows], axis=0) / 2
+    placed = np.asarray((placed - middle) / np.where(half > 0, half, 1), np.float32)
+    _keep(file, placed, gallery, method)
+    return placed
+
+
+def map_path(gallery: Gallery, method: Method) -> Path:
+    """Return where a gallery's map is kept."""
+    return gallery.path.with_name(f"{gallery.path.name}.{method}.npy")
+
+
+def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
+    """Return the first principal components (r, d_out) of the units of rows (r,): the index's own, or of a sample."""
+    if gallery.measure.can_focus:
+        return gallery.index.components(rows)[:, :d_out]
+    sample = gallery.stored(np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE]))
+    directions, _ = principal_components(sample - sample.mean(axis=0), d_out, seed=0)
+    reduced = []
+    for start in range(0, len(rows), SAMPLE):
+        reduced.append(gallery.stored(rows[start : start + SAMPLE]) @ directions.T)
+        progress(min(1, (start + SAMPLE) / len(rows)))
+    return np.concatenate(reduced)
+
+
+def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float], None]) -> Floats:
+    from umap import UMAP
+
+    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, lambda part: progress(part / 10))
+    return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(reduced), np.float32)
+
+
+def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
+    """Return the map that a file holds; None where it is missing, damaged, or of other vectors."""
+    try:
+        card = read_card(path, MapCard)
+        with open(path, "rb") as file:
+            is_it = card and (card.method, card.vectors_digest) == (method, gallery.card.digest)
+            if card and is_it and card.digest and is_unchanged(file, card.digest):
+                file.seek(0)
+                return np.asarray(np.load(file), np.float32)
+    except (OSError, CardError):
+        pass
+    return None
+
+
+def _keep(file: Path, placed: Floats, gallery: Gallery, method: Method) -> None:
+    assert gallery.card.digest
+    card = MapCard(method=method, vectors_digest=gallery.card.digest, n=len(placed))
+    not_ours = contextlib.suppress(OSError, BusyError)  # computed again next time
+    with not_ours, replacing_with_card(file, card) as part, open(part, "wb") as stream:
+        np.save(stream, placed)

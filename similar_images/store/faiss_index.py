@@ -1,0 +1,294 @@
+"""The Faiss index of a gallery: the candidates of a search, compared exactly where the vectors are.
+
+An id is a row of the vectors file. The default index holds the measure itself: transforms that L2-normalise, take the
+mean away, L2-normalise and reduce to principal components, and the components of every photo as float16, by which
+candidates are compared without the vectors.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.cards import CardError, IndexCard, read_card
+from similar_images.files import BusyError, is_unchanged, mend, opened_path
+from similar_images.store.measure import Comparison, Measure
+from similar_images.store.vectors import VectorFile
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Rows = NDArray[np.bool_]
+
+SUFFIX = ".faiss.index"
+FEW = 2000
+COMPARED_BY_COMPONENTS = 3  # candidates for each that is asked for
+SPARE = 2  # candidates, at least, for each that is asked for: a focus orders them otherwise
+EXACT = ("Flat", "Center,Flat")
+
+
+class GalleryIndexError(ValueError):
+    """An index can't be built or used; the message says why and what to do."""
+
+
+class GalleryIndex:
+    """An index with its card.
+
+    Attributes:
+        card: what the index is made of.
+        nprobe: how many inverted lists to look into, unless asked otherwise.
+        rerank: how many candidates to re-rank, unless asked otherwise.
+        exact: whether it finds the same as exact search does, without the vectors.
+        nlist: how many inverted lists it has, 0 for none.
+        measure: what it compares by.
+    """
+
+    def __init__(self, index: Any, card: IndexCard) -> None:
+        """Take a trained Faiss index and what its card says."""
+        self.card = card
+        self.nprobe: int = card.nprobe
+        self.rerank: int = card.rerank
+        self.exact = card.index in EXACT
+        self._whole = index  # what is inside goes with it
+        self.measure, self._index = _measure_of(index)
+        self._layers = list(layers_of(self._index))
+        self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
+        self._of_all = lru_cache(partial(_parameters, self._layers, among=None))  # made once: it takes 20 us
+        self._present: Rows | None = None
+        if card.missing:
+            self._present = np.ones(index.ntotal, np.bool_)
+            self._present[card.missing] = False
+
+    @classmethod
+    def open(cls, path: Path) -> "GalleryIndex":
+        """Read an index and its card.
+
+        Raises:
+            GalleryIndexError: it is missing, no Faiss index, without a card, or not the one its card describes.
+        """
+        import faiss
+
+        try:
+            mend(path)
+            card = read_card(path, IndexCard)
+            with open(path, "rb") as file:
+                whole = card is not None and card.digest and is_unchanged(file, card.digest)
+                index = faiss.read_index(opened_path(file), faiss.IO_FLAG_MMAP_IFC) if whole else None
+        except FileNotFoundError:
+            raise GalleryIndexError(
+                f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it"
+            ) from None
+        except (BusyError, CardError, OSError) as error:
+            raise GalleryIndexError(str(error)) from error
+        except RuntimeError as error:
+            raise GalleryIndexError(
+                f"this Faiss can't read {path}, which another wrote: build it again with build_search_db.py --overwrite"
+            ) from error
+        if card is None:
+            raise GalleryIndexError(f"{path} has no card ({path.name}.json): build it again with build_search_db.py")
+        if index is None:
+            raise GalleryIndexError(
+                f"{path} is not the index that its card describes, it was damaged or replaced by another: build it "
+                "again with build_search_db.py --overwrite"
+            )
+        n = card.n + len(card.missing)
+        if (index.ntotal, index.d) != (n, card.d) or max(card.missing, default=0) >= n:
+            raise GalleryIndexError(
+                f"{path} holds {index.ntotal:,} vectors of dimension {index.d}, but its card says {n:,} of "
+                f"{card.d}: they are of different runs; build it again with build_search_db.py --overwrite"
+            )
+        return cls(index, card)
+
+    def candidates(
+        self, query: Comparison, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
+    ) -> tuple[Floats, Ids]:
+        """Return the nearest vectors as the index alone ranks them, whatever the query's focus.
+
+        Args:
+            query: what to compare with.
+            k: how many.
+            nprobe: how many inverted lists to look into; an index without any ignores it.
+            among: (n,) bool, which vectors may be found; None for all.
+            least: more lists are looked into until this many are found; None for k.
+
+        Returns:
+            The index's distances (found,) and ids (found,), nearest first; fewer than `least` where there are no more,
+            or where a graph doesn't lead to more.
+        """
+        among = self._allowed(among)
+        least = min(k if least is None else least, self._count(among))
+        while True:
+            distances, ids = self._found(query.components, min(k, self.card.n), nprobe, among)
+            if len(ids) >= least or nprobe >= self.nlist:
+                return distances, ids
+            nprobe = min(2 * nprobe, self.nlist)
+
+    def _allowed(self, among: Rows | None) -> Rows | None:
+        return self._present if among is None else among if self._present is None else among & self._present
+
+    def _count(self, among: Rows | None) -> int:
+        return self.card.n if among is None else min(self.card.n, int(np.count_nonzero(among)))
+
+    def _found(self, query: Floats, k: int, nprobe: int, among: Rows | None) -> tuple[Floats, Ids]:
+        try:
+            with _one_thread():
+                parameters = self._of_all(k, nprobe) if among is None else _parameters(self._layers, k, nprobe, among)
+                distances, ids = self._index.search(query[None], k, params=parameters)
+        except RuntimeError:
+            if among is None:
+                raise
+            distances, ids = self._found(query, self._index.ntotal, self.nlist, None)  # it can't select: PQ, say
+            return distances[among[ids]][:k], ids[among[ids]][:k]
+        order = np.lexsort((ids[0], distances[0]))
+        order = order[ids[0][order] >= 0]
+        return distances[0][order], ids[0][order]
+
+    def search(
+        self,
+        query: Comparison,
+        k: int,
+        nprobe: int,
+        vectors: VectorFile | None,
+        rerank: int,
+        among: Rows | None = None,
+        own: int | None = None,
+    ) -> tuple[Floats, Ids]:
+        """Return the nearest vectors, the best candidates re-ranked by their exact distances.
+
+        Args:
+            query: what to compare with.
+            k: how many.
+            nprobe: how many inverted lists to look into; more where these hold fewer than k.
+            vectors: where the exact vectors are; None to compare by what the index holds.
+            rerank: how many candidates to re-rank, 0 to compare them by what the index holds.
+            among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
+            own: the id of the vector that the query is, which is found before its copies; None for another query.
+
+        Returns:
+            Squared L2 distances (found,), smallest first, and ids (found,); equally near ones by their ids.
+        """
+        among = self._allowed(among)
+        vectors = vectors if rerank or self.exact else None
+        if vectors is None and not len(self.measure.components):
+            distances, ids = self.candidates(query, k, nprobe, among)
+        else:
+            ids = self._to_compare(query, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
+            if own is not None and own not in ids and (among is None or among[own]):  # it has many copies
+                ids = np.append(ids, own)
+            distances = self.distances(query, ids, vectors)
+        order = np.lexsort((ids, ids != own, distances))[:k]
+        order = order[np.isfinite(distances[order])]
+        return distances[order], ids[order]
+
+    def distances(self, query: Comparison, ids: Ids, vectors: VectorFile | None) -> Floats:
+        """Return the squared L2 distances (c,) to ids (c,), exact by a vectors file, else by the index's components."""
+        if vectors is None:
+            return query.distances_by_components(self.components(ids))
+        distances = np.empty(len(ids), np.float32)
+        for some, block in vectors.gathered(ids):
+            distances[some] = query.distances(block, partial(self.components, ids[some]))
+        return distances
+
+    def components(self, ids: Ids) -> Floats:
+        """Return the components (r, c) float32 of the units of ids (r,); zeros for a photo without a vector."""
+        return self._components[ids].astype(np.float32)
+
+    @cached_property
+    def _components(self) -> NDArray[np.floating]:
+        """The components (n, c) as the index holds them, float16 or float32, not to be modified."""
+        import faiss
+
+        outermost = self._layers[0]
+        holder = faiss.downcast_index(getattr(outermost, "refine_index", outermost))
+        codes = faiss.rev_swig_ptr(holder.codes.data(), holder.codes.size())
+        components: NDArray[np.floating] = codes.view(f"f{holder.code_size // holder.d}").reshape(-1, holder.d)
+        return components
+
+    def _to_compare(self, query: Comparison, k: int, nprobe: int, rerank: int, among: Rows | None) -> Ids:
+        """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
+        count = self._count(among)
+        if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
+            _, ids = self.candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
+            if len(ids) >= k:  # a graph may not lead to as many
+                return np.sort(ids)
+        return np.arange(self.card.vectors_card.n) if among is None else np.flatnonzero(among)
+
+
+def _measure_of(index: Any) -> tuple[Measure, Any]:
+    """Return the measure that an index holds, and the index behind its transforms; the raw cosine for any other."""
+    import faiss
+
+    transforms, inner = chain_of(index)
+    if not any(isinstance(transform, faiss.CenteringTransform) for transform in transforms):
+        return Measure.raw(index.d), index
+    _, centring, _, reducing = transforms
+    components = faiss.vector_to_array(reducing.A).reshape(reducing.d_out, reducing.d_in)
+    scales = np.sqrt(faiss.vector_to_array(reducing.eigenvalues))
+    return Measure(faiss.vector_to_array(centring.mean), components, scales), inner
+
+
+def chain_of(index: Any) -> tuple[list[Any], Any]:
+    """Return the transforms that an index puts vectors through, and the index behind them."""
+    import faiss
+
+    if not isinstance(index, faiss.IndexPreTransform):
+        return [], index
+    transforms = [faiss.downcast_VectorTransform(index.chain.at(number)) for number in range(index.chain.size())]
+    return transforms, faiss.downcast_index(index.index)
+
+
+def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:
+    """Return what tells an index and those inside it how many lists to look into and which vectors may be found."""
+    import faiss
+
+    index, *inside = layers
+    if isinstance(index, faiss.IndexPreTransform):
+        return faiss.SearchParametersPreTransform(index_params=_parameters(inside, k, nprobe, among))
+    if isinstance(index, faiss.IndexRefine):
+        inner = _parameters(inside, k, nprobe, among)
+        return faiss.IndexRefineSearchParameters(base_index_params=inner, k_factor=index.k_factor)
+    selector = {} if among is None else {"sel": faiss.IDSelectorBitmap(np.packbits(among, bitorder="little"))}
+    if isinstance(index, faiss.IndexIVF):
+        nprobe = min(nprobe, index.nlist)
+        nearest_lists = _parameters(list(layers_of(index.quantizer)), nprobe, nprobe, None)
+        return faiss.SearchParametersIVF(nprobe=nprobe, quantizer_params=nearest_lists, **selector)
+    if isinstance(index, faiss.IndexHNSW):
+        return faiss.SearchParametersHNSW(efSearch=max(k, index.hnsw.efSearch), **selector)
+    return faiss.SearchParameters(**selector) if selector else None
+
+
+def layers_of(index: Any) -> Iterator[Any]:
+    """Yield an index and those inside it, outermost first."""
+    import faiss
+
+    while index is not None:
+        index = faiss.downcast_index(index)
+        yield index
+        index = getattr(index, "index", None) or getattr(index, "base_index", None) or getattr(index, "storage", None)
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let Faiss use no other threads than this one: to wake them for a single query takes longer than they save."""
+    import faiss
+
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def nprobe_for(nlist: int, n: int) -> int:
+    """Return how many of nlist inverted lists of n photos to look into: 20 of 100, up to 80, or 2,000 photos."""
+    return max(1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(FEW / n * nlist))))
+
+
+def rerank_for(n: int) -> int:
+    """Return how many candidates of n photos to compare exactly: 64, and from 6,400 photos on up to 160."""
+    return max(64, min(160, round(0.8 * math.sqrt(n))))
