@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
+INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --editable
 
 .PHONY: help demo app test check format bench screenshots clean
 
@@ -32,24 +33,24 @@ bench: $(VENV)/demo-installed ## measure against the plain way: IMAGES=~/Picture
 
 screenshots: $(VENV)/test-installed ## take the pictures of the README again, in a real browser
 	$(RUN) run_demo.py --no-open
-	$(RUN) docs/take_screenshots.py
+	$(RUN) tests/browser/take_screenshots.py
 
-clean: ## remove the virtual environment and the demo's gallery
-	rm -rf $(VENV) demo
+clean: ## remove the virtual environment, what installing leaves, and the demo's gallery
+	rm -rf $(VENV) build *.egg-info demo
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=python3.12 ..., say" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/demo-installed: requirements.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+$(VENV)/demo-installed: pyproject.toml requirements.txt | $(VENV)/bin/python
+	$(INSTALL) .
 	@touch $@
 
-$(VENV)/app-installed: requirements.txt requirements-app.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-app.txt
+$(VENV)/app-installed: pyproject.toml requirements.txt requirements-app.txt | $(VENV)/bin/python
+	$(INSTALL) .[app]
 	@touch $@ $(VENV)/demo-installed
 
-$(VENV)/test-installed: requirements.txt requirements-test.txt requirements-app.txt requirements-int8.txt requirements-umap.txt | $(VENV)/bin/python
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+$(VENV)/test-installed: pyproject.toml $(wildcard requirements*.txt) | $(VENV)/bin/python
+	$(INSTALL) .[test]
 	@touch $@ $(VENV)/demo-installed $(VENV)/app-installed

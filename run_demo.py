@@ -7,8 +7,10 @@ if __name__ == "__main__":  # before the other imports, which take a while
     begin()
 
 import os
+import subprocess
 import sys
 from functools import partial
+from importlib.metadata import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,8 +37,9 @@ REASONS = {
     "vgg16": "whose trained weights are at hand",
     "efficientnet_lite0": "whose trained weights came through pip; ENCODER=vgg16 fetches VGG16's (553 MB)",
 }
-ROOT = Path(__file__).parent
-NOTEBOOK = ROOT / "Similar image.ipynb"
+NOTEBOOK = Path(__file__).with_name("Similar image.ipynb")
+if not NOTEBOOK.exists():  # but where the wheel put it
+    NOTEBOOK = next(file.locate() for file in files("similar-images") if file.name == NOTEBOOK.name)
 KEPT_TO_ITSELF = [
     "--ServerApp.jpserver_extensions={'voila.server_extension': False}",  # it serves pictures to whoever asks
     "--LabApp.news_url=None",
@@ -65,8 +68,10 @@ KEPT_TO_ITSELF = [
 @click.option("--app", is_flag=True, help="Serve the notebook as an app instead, without its code.")
 def main(images, encoder, folder, launch, app):  # fmt: skip
     """Build a gallery if it isn't there yet, and open the notebook on it."""
-    with OneSentence("stopped: 'make demo' goes on from here"):
+    with OneSentence("stopped: the same command goes on from here"):
         folder.mkdir(parents=True, exist_ok=True)
+        if launch or app:
+            check_installed(folder)
         index = prepare(images or samples(folder), folder, encoder)
         click.echo(f"The gallery is {index}.")
         if app:
@@ -83,6 +88,13 @@ def existing_folder(name):
     if not folder.is_dir():
         raise click.BadParameter(f"there is no folder {folder}")
     return folder
+
+
+def check_installed(folder):
+    """Raise a ValueError unless a process in a folder finds the package, as the notebook's will have to."""
+    command = [sys.executable, "-c", "import similar_images"]
+    if subprocess.run(command, cwd=folder, stderr=subprocess.DEVNULL, check=False).returncode:
+        raise ValueError("the notebook would not find the package: pip install -e . first, or add --no-open")
 
 
 def samples(folder):
@@ -166,7 +178,6 @@ def run_server(index, folder, module, then):
     """Run a Python module with its options as the server of an index; say where, and what to do there."""
     log = folder / "server.log"
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     said = f"and {then}. Ctrl-C ends the server, whose log is {log}."
     serve([sys.executable, "-m", *module], log, lambda address: click.echo(f"Open {address} {said}"))
 

@@ -19,6 +19,14 @@ def begin() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def run_command() -> None:
+    """Run the script that the console command which started this process is named after."""
+    begin()
+    from importlib import import_module
+
+    import_module(os.path.basename(sys.argv[0])).main()
+
+
 class OneSentence:
     """A block that is left by Ctrl-C, or by a user's mistake, with a sentence and status 1.
 

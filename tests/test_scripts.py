@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -209,10 +210,12 @@ BEGINNINGS = {
 
 
 @pytest.mark.parametrize("script", BEGINNINGS)
-def test_ctrl_c_amid_imports_is_a_sentence(script: str, work: Path) -> None:
+@pytest.mark.parametrize("way", ["script", "command"])
+def test_ctrl_c_amid_imports_is_a_sentence(script: str, way: str, work: Path) -> None:
     (work / "hook").mkdir()
     (work / "hook" / "sitecustomize.py").write_text(INTERRUPTING)
-    command = [sys.executable, str(ROOT / script), *BEGINNINGS[script]]
+    started_by = ROOT / script if way == "script" else Path(sysconfig.get_path("scripts"), script.removesuffix(".py"))
+    command = [sys.executable, str(started_by), *BEGINNINGS[script]]
     moments = [0, 1, 10, 30, 60, 100, 150, 200]
     runs = [
         subprocess.Popen(
