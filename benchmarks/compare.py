@@ -15,8 +15,6 @@ import click
 import numpy as np
 from simulation import write_simulated
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from similar_images.encoding.runtimes import processor_has_bf16
 from similar_images.evaluation.report import machine, table
 from similar_images.photos.file_list import list_photos

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 BEGAN = time.perf_counter()
 Figures = dict[str, float]
 WARM_QUERIES = 20

@@ -1,13 +1,8 @@
 #!/usr/bin/env python
 """Simulate relevance feedback in a gallery whose folders are its labels: precision@10 before and after one round."""
 
-import sys
-from pathlib import Path
-
 import click
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from similar_images.evaluation.measures import precision_at_k
 from similar_images.search.feedback import rocchio

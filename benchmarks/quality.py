@@ -1,7 +1,6 @@
 #!/usr/bin/env python
 """Compare ways from a photo to a vector by the answers they give: what docs/quality.md holds."""
 
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,8 +8,6 @@ from pathlib import Path
 import click
 import numpy as np
 from PIL import Image, ImageOps
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from similar_images.encoding.encoders import load_encoder
 from similar_images.encoding.runtimes import open_runtime

@@ -5,15 +5,11 @@
 """
 
 import io
-import sys
 import time
-from pathlib import Path
 
 import click
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from similar_images.evaluation.report import machine, table
 from similar_images.photos.images import read_image

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-ROOT = Path(__file__).parents[1]
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
 FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
@@ -53,7 +52,6 @@ def killed_runs(folder: Path, script: str, *arguments: str) -> list[State]:
 
 
 def main(template: Path, script: str, *arguments: str) -> None:
-    sys.path.insert(0, str(ROOT))
     from similar_images.extraction import extraction
 
     extraction.CHECKPOINT_SECONDS = 0

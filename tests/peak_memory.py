@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from threading import Thread
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from similar_images.photos.images import read_resized
 
 

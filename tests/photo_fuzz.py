@@ -7,14 +7,12 @@ import sys
 import time
 import traceback
 from collections import Counter
-from pathlib import Path
 
 import icc
 import numpy as np
 import pillow_heif
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from similar_images.photos.images import ImageReadError, cropped, read_image, read_resized, thumbnail
 
 

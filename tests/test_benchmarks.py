@@ -6,9 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
 from simulation import simulated, write_simulated
 
 

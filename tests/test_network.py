@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
-
 WATCHED = """
 import os, sys
 
@@ -40,7 +38,7 @@ def watched(code: str, folder: Path, **settings: str) -> tuple[str, str]:
     """Run code in a folder that is its home too; return what it printed and the connections that it wanted."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "TF_BUILD", "JENKINS_URL")}
     log = folder / "connections.log"
-    places = {"HOME": str(folder), "PYTHONPATH": str(ROOT), "LOG": str(log), "MPLCONFIGDIR": str(folder)}
+    places = {"HOME": str(folder), "LOG": str(log), "MPLCONFIGDIR": str(folder)}
     command = [sys.executable, "-c", WATCHED + code]
     done = subprocess.run(
         command, cwd=folder, env=environment | places | settings, capture_output=True, text=True, check=True

@@ -14,7 +14,6 @@ NOTEBOOK = ROOT / "Similar image.ipynb"
 
 def execute(index: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> nbformat.NotebookNode:
     monkeypatch.setenv("SIMILAR_IMAGES_INDEX", str(index))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook

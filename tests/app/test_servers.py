@@ -1,7 +1,6 @@
 """The servers that `make demo` and `make app` start: how they begin and end, and what they give away."""
 
 import json
-import os
 import re
 import signal
 import socket
@@ -15,7 +14,6 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from conftest import ROOT
 from jupyter_page import app_server, notebook_server
 
 from similar_images.app.hosts import is_own
@@ -103,10 +101,7 @@ def test_working_copy_that_is_somebody_elses_is_kept(original: Path, copies: Pat
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_server_tells_its_address_and_ends_with_its_parent(tmp_path: Path, sign: signal.Signals) -> None:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVING], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
-    ) as serving:
+    with subprocess.Popen([sys.executable, "-c", SERVING], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as serving:
         assert serving.stdout is not None
         address = urlsplit(serving.stdout.readline().strip())
         assert (address.path, address.query) == ("/page", "token=1")

@@ -74,7 +74,7 @@ def server(function: str, folder: Path, index: Path, **environment: str) -> Iter
     original = f"pathlib.Path({str(original_notebook(folder))!r})"
     code = f"import pathlib, run_demo; run_demo.NOTEBOOK = {original}; run_demo.{function}({arguments})"
     settings = {name: value for name, value in os.environ.items() if name != "CI"} | environment
-    settings |= {"BROWSER": "true", "CONNECTIONS": str(connections), "PYTHONPATH": f"{watched}:{ROOT}"}
+    settings |= {"BROWSER": "true", "CONNECTIONS": str(connections), "PYTHONPATH": str(watched)}
     command = [sys.executable, "-c", code]
     with subprocess.Popen(command, cwd=folder, env=settings, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None

@@ -179,8 +179,8 @@ def test_extract_update_with_another_encoder_is_refused(folder: Path, runtime: R
 
 def test_extract_without_room_says_so_before_it_begins(folder: Path) -> None:
     limit = "import resource, sys, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)); "
-    start = "sys.path.insert(0, sys.argv[1]); sys.argv = sys.argv[2:]; runpy.run_path(sys.argv[0], run_name='__main__')"
-    done = run(sys.executable, "-c", limit + start, ROOT, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, cwd=folder.parent)
+    start = "sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
+    done = run(sys.executable, "-c", limit + start, ROOT / SCRIPT, "-d", "photos", *UNTRAINED, cwd=folder.parent)
     assert done.returncode == 1 and "need 46.2 kB" in done.stderr and "has no room" in done.stderr
     assert sorted(entry.name for entry in folder.parent.iterdir()) == ["photos"]
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ODD_NAMES, ROOT, screenshot
+from conftest import ODD_NAMES, screenshot
 
 from similar_images.search.export import as_csv, as_json, as_python
 from similar_images.search.filters import matching
@@ -71,7 +71,7 @@ def printed(code: str, folder: Path, **environment: str) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=folder,
-        env={"PYTHONPATH": str(ROOT), **environment},
+        env=environment,
         text=True,
         capture_output=True,
         check=False,

@@ -2,20 +2,15 @@
 """Take the README's pictures: the demo's gallery in the notebook, and as an app in the dark on a phone."""
 
 import io
-import sys
 import tempfile
 from pathlib import Path
 
+from jupyter_page import app_server, chromium, notebook_server, open_panel
+from panel_page import choose, search
 from PIL import Image
 from playwright.sync_api import Page
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "browser"))
-
-from jupyter_page import app_server, chromium, notebook_server, open_panel
-from panel_page import choose, search
-
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 INDEX = ROOT / "demo" / "samples.faiss.index"
 QUERY = ROOT / "demo" / "samples" / "sailboat" / "03.jpg"
 
