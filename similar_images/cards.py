@@ -131,6 +131,9 @@ class VectorsCard(EncoderCard, kw_only=True):
             several where rows of bf16 or f16 lie beside some of float32, with which they were found to agree.
         agreement: the least cosine of a row's precision to float32 that was measured, 0 for none.
         request: SHA-256 of what the run that wrote it was asked for.
+        began_as: digest of the vectors file whose rows these are, with others appended or removed since; None for this
+            very file.
+        catalogue_digest: SHA-256 of the catalogue, None for vectors that were made before there were any.
     """
 
     n: Positive
@@ -141,6 +144,13 @@ class VectorsCard(EncoderCard, kw_only=True):
     made_with: list[str] = []
     agreement: Annotated[float, Meta(ge=-1, le=1.000001)] = 1
     request: Digest | None = None
+    began_as: Digest | None = None
+    catalogue_digest: Digest | None = None
+
+    @property
+    def lineage(self) -> str | None:
+        """What two states of the same gallery have in common: the digest of the vectors file that it began as."""
+        return self.began_as or self.digest
 
 
 class IndexCard(Card, kw_only=True):

@@ -49,6 +49,11 @@ def _walk(folder: Path, prefix: str, seen: set[tuple[int, int]]) -> Iterator[str
             yield prefix + entry.name
 
 
+def folder_of(name: str) -> str:
+    """Return the folder that a photo's name begins with, "" for none."""
+    return name.rpartition("/")[0]
+
+
 def read_file_list(path: Path) -> list[str]:
     """Return the names that a file list holds.
 
