@@ -5,8 +5,8 @@ import click
 import numpy as np
 
 from similar_images.evaluation.measures import precision_at_k
+from similar_images.photos.file_list import folder_of
 from similar_images.search.feedback import rocchio
-from similar_images.search.filters import folder_of
 from similar_images.search.gallery import Gallery
 
 K = 10
@@ -22,7 +22,7 @@ def main(index, marks):
     stricter question (residual collection).
     """
     gallery = Gallery.open(index)
-    units = gallery.stored(np.arange(len(gallery)))
+    units = gallery.units(np.arange(len(gallery)))
     folders = np.array([folder_of(name) for name in gallery.names])
     before, after, rest_before, rest_after = [], [], [], []
     for row, unit in enumerate(units):

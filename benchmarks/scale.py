@@ -48,13 +48,13 @@ def search(folder, nlist):
     for way, (focus, _) in ways.items():
         exact = exact_distances(gallery, queries, focus)
         figures[f"{way} recall"] = recall_at_k(exact, distances(gallery, queries, found[way], focus))
-    return {"nprobe": gallery.index.nprobe, "rerank": gallery.index.rerank, **figures}
+    return {"nprobe": gallery.store.effort.nprobe, "rerank": gallery.store.effort.rerank, **figures}
 
 
 def exact_distances(gallery, queries, focus):
     """Return the distances (q, 10) of queries to their nearest neighbours, by comparing them with all."""
     units = partial(gallery.measure.units, focus=focus)
-    return distances(gallery, queries, exact_neighbours(units(queries), gallery.vectors.chunks(), 10, units), focus)
+    return distances(gallery, queries, exact_neighbours(units(queries), gallery.store.chunks(), 10, units), focus)
 
 
 def distances(gallery, queries, rows, focus):

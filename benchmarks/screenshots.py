@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from similar_images.evaluation.report import machine, table
+from similar_images.photos.file_list import folder_of
 from similar_images.photos.images import read_image
 from similar_images.photos.photo_region import photo_region
-from similar_images.search.filters import folder_of
 from similar_images.search.gallery import Gallery
 
 WORDS = (

@@ -189,6 +189,18 @@ class IndexCard(Card, kw_only=True):
     digest: Digest | None = None
 
 
+class CatalogueCard(Card, kw_only=True):
+    """What a catalogue is of that was made for vectors whose own card doesn't know of it.
+
+    Attributes:
+        vectors_digest: SHA-256 of the vectors file, None for one without a card.
+        digest: SHA-256 of the catalogue itself.
+    """
+
+    vectors_digest: Digest | None
+    digest: Digest | None = None
+
+
 class MapCard(Card, kw_only=True):
     """What a map of a gallery was made of.
 
@@ -228,7 +240,7 @@ def write_card(path: Path, card: Card) -> None:
     _write(card_path(path), card, signs)
 
 
-def commit(path: Path, card: VectorsCard | IndexCard | MapCard) -> None:
+def commit(path: Path, card: VectorsCard | IndexCard | CatalogueCard | MapCard) -> None:
     """Put `part_of(path)` in place with its card, and with its list where one is written.
 
     Args:
@@ -244,7 +256,7 @@ def commit(path: Path, card: VectorsCard | IndexCard | MapCard) -> None:
 
 
 @contextlib.contextmanager
-def replacing_with_card(path: Path, card: IndexCard | MapCard) -> Iterator[Path]:
+def replacing_with_card(path: Path, card: IndexCard | CatalogueCard | MapCard) -> Iterator[Path]:
     """Yield where to write `path`; on success it gets its name together with its card, on failure nothing is left.
 
     Raises:

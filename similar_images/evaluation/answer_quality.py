@@ -101,25 +101,21 @@ def spaces_of(gallery: Gallery) -> Spaces:
 
     These are its measure, with and without focus, and the raw cosine; without the vectors file, the measure alone.
     """
-    measure, by = gallery.measure, "exact" if gallery.vectors else "by the index's components"
+    measure, by = gallery.measure, "exact" if gallery.store.has_vectors else "by the index's components"
     spaces: Spaces = {}
     if measure.can_focus:
         spaces[f"{FOCUSED}, {by}"] = partial(measure.units, focus=FOCUS)
     spaces[f"{RAW if measure.mean is None else CENTRED}, {by}"] = measure.units
-    return spaces | ({f"{RAW}, {by}": normalise} if gallery.vectors else {})
+    return spaces | ({f"{RAW}, {by}": normalise} if gallery.store.has_vectors else {})
 
 
 def known_vectors(gallery: Gallery) -> Iterator[NDArray[np.float32]]:
     """Yield all vectors of a gallery, (c, d) float32 each time; without their file, what the index tells of them.
 
     Raises:
-        GalleryError: that file is missing, and the index holds no components.
+        StoreError: that file is missing, and the index holds no components.
     """
-    if gallery.vectors is not None:
-        yield from (chunk for _, chunk in gallery.vectors.chunks())
-    else:
-        for rows in _blocks(np.arange(len(gallery.names))):
-            yield gallery.measure.vectors_of(gallery.stored(rows))
+    return (chunk for _, chunk in gallery.store.chunks())
 
 
 def means(measures: Measures) -> dict[str, tuple[float, float, float]]:

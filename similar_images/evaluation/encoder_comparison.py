@@ -58,15 +58,15 @@ def own_figures(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: in
         k: how many results precision@k looks at.
 
     Raises:
-        GalleryError, EncoderError: see `Gallery.encoder` and `known_vectors`.
+        StoreError, EncoderError: see `Gallery.encoder` and `known_vectors`.
     """
     quality = answer_quality(centred_units(np.concatenate(list(known_vectors(gallery)))), labels, rows, k)
-    if not gallery.card.encoder:
-        return EncoderFigures("the gallery's own, unknown", gallery.card.d, None, quality)
+    if not gallery.has_encoder:
+        return EncoderFigures("the gallery's own, unknown", gallery.dimension, None, quality)
     runtime = gallery.runtime
     photos = sample_photos(gallery.names, gallery.img_dir, gallery.encoder, TIMED_PHOTOS)
-    name = f"{label(gallery.card)}, {runtime.name} {runtime.precision} (the gallery's own)"
-    return EncoderFigures(name, gallery.card.d, _milliseconds(runtime, photos), quality)
+    name = f"{gallery.encoder_label}, {runtime.name} {runtime.precision} (the gallery's own)"
+    return EncoderFigures(name, gallery.dimension, _milliseconds(runtime, photos), quality)
 
 
 def try_encoder(

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.cards import write_card
 from similar_images.search.gallery import Gallery, GalleryError
+from similar_images.store.base import Effort
 from similar_images.store.exact_search import distances_to_others, exact_neighbours, recall_at_k
-from similar_images.store.measure import FOCUS, Comparison
+from similar_images.store.measure import FOCUS
 
 KS = (1, 10, 100)
 TIMED_K = 10
@@ -57,14 +57,14 @@ def operating_points(gallery: Gallery, rows: NDArray[np.int64]) -> list[Operatin
     Raises:
         GalleryError: the vectors file is missing.
     """
-    if gallery.vectors is None:
+    store = gallery.store
+    if not store.has_vectors:
         raise GalleryError("an index is compared with exact search in the vectors file, which is missing: put it back")
-    measure, vectors = gallery.measure, gallery.vectors
-    units = partial(measure.units, focus=FOCUS)
+    units = partial(store.measure.units, focus=FOCUS)
     most = min(max(KS), len(gallery) - 1)
-    nearest = exact_neighbours(units(vectors.array[rows]), vectors.chunks(), most + 1, units)
-    queries = [Comparison(measure, np.asarray(vectors.array[row], np.float32), FOCUS) for row in rows]
-    exact = distances_to_others(gallery.index, vectors, queries, rows, list(nearest), most)
+    queries = store.vectors(rows)
+    nearest = exact_neighbours(units(queries), store.chunks(), most + 1, units)
+    exact = distances_to_others(partial(store.distances, focus=FOCUS), list(queries), rows, list(nearest), most)
     settings = _settings(gallery)
     _measure(gallery, rows[:20], queries[:20], exact[:20], *settings[-1])  # so that the first is not the only cold one
     return [_measure(gallery, rows, queries, exact, *setting) for setting in settings]
@@ -76,43 +76,38 @@ def cheapest(points: Sequence[OperatingPoint], target_recall: float, k: int = 10
     return min(good, key=lambda point: point.p50, default=None)
 
 
-def apply_setting(gallery: Gallery, nprobe: int, rerank: int) -> None:
-    """Make a setting that which the gallery is searched with from now on."""
-    gallery.index.card.nprobe, gallery.index.card.rerank = nprobe, rerank
-    write_card(gallery.path, gallery.index.card)
-
-
 def _settings(gallery: Gallery) -> list[tuple[int, int]]:
-    index = gallery.index
-    if index.exact:
+    nlist, (nprobe, rerank) = gallery.store.nlist, _current(gallery)
+    if gallery.store.finds_all:
         return [(0, 0)]
-    nprobes = {2**power for power in range(20) if 2**power < index.nlist} | {
-        index.nlist,
-        min(index.nprobe, index.nlist),
-    }
-    reranks = {rerank for rerank in RERANKS if rerank <= len(gallery)} | {index.rerank}
+    nprobes = {2**power for power in range(20) if 2**power < nlist} | {nlist, nprobe}
+    reranks = {rerank for rerank in RERANKS if rerank <= len(gallery)} | {rerank}
     return [(nprobe, rerank) for nprobe in sorted(nprobes) for rerank in sorted(reranks)]
+
+
+def _current(gallery: Gallery) -> tuple[int, int]:
+    nprobe, rerank = astuple(gallery.store.effort)
+    return min(nprobe, gallery.store.nlist), rerank
 
 
 def _measure(
     gallery: Gallery,
     rows: NDArray[np.int64],
-    queries: Sequence[Comparison],
+    queries: NDArray[np.float32],
     exact: NDArray[np.float32],
     nprobe: int,
     rerank: int,
 ) -> OperatingPoint:
     """Measure one setting; exact is (q, most) float32, the distances of queries to their nearest other photos."""
-    assert gallery.vectors is not None
-    index, recall, times = gallery.index, dict[int, float](), dict[int, list[float]]()
+    store, recall, times = gallery.store, dict[int, float](), dict[int, list[float]]()
     for k in (k for k in KS if k <= exact.shape[1]):
         ids, times[k] = [], []
         for query in queries:
             began = time.perf_counter()
-            ids.append(index.search(query, k + 1, max(nprobe, 1), gallery.vectors, rerank)[1])
+            ids.append(store.search(query[None], k + 1, effort=Effort(max(nprobe, 1), rerank), focus=FOCUS)[0][0])
             times[k].append((time.perf_counter() - began) * 1000)
-        found = distances_to_others(index, gallery.vectors, queries, rows, ids, k)
+        found = distances_to_others(partial(store.distances, focus=FOCUS), list(queries), rows, ids, k)
         recall[k] = recall_at_k(exact[:, :k] * np.float32(1 + ROUNDING), found)
     p50, p99 = np.percentile(times.get(TIMED_K, times[1]), [50, 99])
-    current = index.exact or (nprobe, rerank) == (min(index.nprobe, index.nlist), index.rerank)
+    current = store.finds_all or (nprobe, rerank) == _current(gallery)
     return OperatingPoint(nprobe, rerank, recall, float(p50), float(p99), current)

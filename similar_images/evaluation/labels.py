@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from similar_images.search.filters import folder_of
+from similar_images.photos.file_list import folder_of
 
 
 class LabelsError(ValueError):

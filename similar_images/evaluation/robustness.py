@@ -133,7 +133,7 @@ def _are_found(gallery: Gallery, row: int, wholes: NDArray[np.float32], photos: 
     """Tell for each change of a photo whether the gallery's search finds it first, alone or with copies of it."""
     asked = [whole if photo is None else photo for whole, photo in zip(wholes, photos, strict=True)]
     firsts = [gallery.search(vector, 1)[0].image_id for vector in asked]
-    copies = np.abs(gallery.stored(firsts) - gallery.stored([row])).max(axis=1) <= SAME
+    copies = np.abs(gallery.units(firsts) - gallery.units([row])).max(axis=1) <= SAME
     return [first == row or bool(is_copy) for first, is_copy in zip(firsts, copies, strict=True)]
 
 

@@ -113,7 +113,7 @@ def _is_unbeaten(point: OperatingPoint, points: Sequence[OperatingPoint]) -> boo
 
 
 def _cheapest_in_words(gallery: Gallery, best: OperatingPoint | None, target: float) -> str:
-    if gallery.index.exact:
+    if gallery.store.finds_all:
         return "The index compares with every photo: there is no setting to choose."
     if best is None:
         return f"No setting reaches a recall@10 of {target}."

@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from similar_images.photos.images import is_url
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.question import Example, Question
+from similar_images.store.base import Among
 
 # What UTF-8 can't hold, what ends a line, and what a spreadsheet takes for a formula or a file list for a JSON string.
 NOT_AS_IT_IS = re.compile('[\\x00-\\x1f\\x7f\\ud800-\\udfff]|^[=+@"-]')
@@ -37,17 +38,14 @@ def as_json(hits: Sequence[Hit]) -> str:
     return json.dumps([asdict(hit) for hit in hits], indent=2, default=str) + "\n"
 
 
-def as_python(
-    gallery: Gallery, question: Question, settings: dict[str, object], folder: str | None = None, pattern: str = ""
-) -> str:
+def as_python(gallery: Gallery, question: Question, settings: dict[str, object], among: Among | None = None) -> str:
     """Return the Python that repeats a search.
 
     Args:
         gallery: what was searched.
         question: what was asked for.
         settings: the keyword arguments of `Gallery.search`, but for `among`.
-        folder: see `filters.matching`.
-        pattern: likewise.
+        among: which photos may be found, None for all.
     """
     imports = ["from similar_images.search.gallery import Gallery"]
     opening = f"gallery = Gallery.open({str(gallery.path.resolve())!r}, img_dir={str(gallery.img_dir.resolve())!r})"
@@ -62,13 +60,17 @@ def as_python(
     if any(example.row is None and not example.box for example in question.examples):
         arguments.append("find_photo=False")
     lines.append(f"query = {query}")
-    if folder is not None or pattern or question.irrelevant:
-        imports.append("from similar_images.search.filters import matching")
-        lines.append(f"among = matching(gallery.names, {folder!r}, {pattern!r})")
-        lines += [f"among[{list(question.irrelevant)}] = False"] if question.irrelevant else []
-        arguments.append("among=among")
+    if among is not None:
+        imports.append("from similar_images.store.base import Among")
+        arguments.append(f"among={_of_fields(among)}")
     lines += [f"hits = gallery.search({', '.join(arguments)})", "for hit in hits:"]
     return "\n".join([*sorted(imports), *lines, '    print(f"{hit.rank}  {hit.distance:.3f}  {hit.name!r}")', ""])
+
+
+def _of_fields(among: Among) -> str:
+    """Return a filter as Python, without the fields that filter nothing."""
+    said = (f"{field.name}={getattr(among, field.name)!r}" for field in fields(among) if getattr(among, field.name))
+    return f"Among({', '.join(said)})"
 
 
 def _query(question: Question) -> tuple[str, list[str]]:

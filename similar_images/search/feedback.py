@@ -5,14 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.search.gallery import Gallery, Query
+from similar_images.search.gallery import Gallery
 
 RELEVANT_WEIGHT = 1.0
 IRRELEVANT_WEIGHT = 0.3  # with more, a single irrelevant mark makes results worse, see benchmarks/feedback.py
 
 
 def refined(
-    gallery: Gallery, query: Query | Sequence[Query], relevant: Sequence[int] = (), irrelevant: Sequence[int] = ()
+    gallery: Gallery, query: object, relevant: Sequence[int] = (), irrelevant: Sequence[int] = ()
 ) -> NDArray[np.float32]:
     """Return the vector to search with after some photos of a gallery were marked.
 
@@ -32,7 +32,7 @@ def refined(
     if not (relevant or irrelevant):
         return vector
     unit = gallery.measure.units(vector[None])[0]
-    moved = rocchio(unit, gallery.stored(relevant), gallery.stored(irrelevant))
+    moved = rocchio(unit, gallery.units(relevant), gallery.units(irrelevant))
     return np.asarray(gallery.measure.vectors_of(moved[None])[0])
 
 

@@ -68,12 +68,12 @@ def map_path(gallery: Gallery, method: Method) -> Path:
 def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
     """Return the first principal components (r, d_out) of the units of rows (r,): the index's own, or of a sample."""
     if gallery.measure.can_focus:
-        return gallery.index.components(rows)[:, :d_out]
-    sample = gallery.stored(np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE]))
+        return gallery.store.components(rows)[:, :d_out]
+    sample = gallery.units(np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE]))
     directions, _ = principal_components(sample - sample.mean(axis=0), d_out, seed=0)
     reduced = []
     for start in range(0, len(rows), SAMPLE):
-        reduced.append(gallery.stored(rows[start : start + SAMPLE]) @ directions.T)
+        reduced.append(gallery.units(rows[start : start + SAMPLE]) @ directions.T)
         progress(min(1, (start + SAMPLE) / len(rows)))
     return np.concatenate(reduced)
 
@@ -90,7 +90,7 @@ def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
     try:
         card = read_card(path, MapCard)
         with open(path, "rb") as file:
-            is_it = card and (card.method, card.vectors_digest) == (method, gallery.card.digest)
+            is_it = card and (card.method, card.vectors_digest) == (method, gallery.store.version)
             if card and is_it and card.digest and is_unchanged(file, card.digest):
                 file.seek(0)
                 return np.asarray(np.load(file), np.float32)
@@ -100,8 +100,7 @@ def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
 
 
 def _keep(file: Path, placed: Floats, gallery: Gallery, method: Method) -> None:
-    assert gallery.card.digest
-    card = MapCard(method=method, vectors_digest=gallery.card.digest, n=len(placed))
+    card = MapCard(method=method, vectors_digest=gallery.store.version, n=len(placed))
     not_ours = contextlib.suppress(OSError, BusyError)  # computed again next time
     with not_ours, replacing_with_card(file, card) as part, open(part, "wb") as stream:
         np.save(stream, placed)

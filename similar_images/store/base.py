@@ -73,25 +73,49 @@ class Store(Protocol):
     Attributes:
         card: what made the vectors.
         measure: how similarity is measured.
-        can_compare: whether it gives the vectors of its rows, of which some only find.
-        is_exact: whether distances are those of the vectors themselves.
-        label: what its index is called, and whether it is approximate.
+        names: of the photos, by row, read as they are asked for.
+        present: how many photos can be found.
+        label: what its index is called, and whether distances are approximate.
+        can_compare: whether it can give the vectors of its rows, at least what their components tell of them.
+        has_vectors: whether these, and distances, are exact.
+        finds_all: whether it finds what exact search does.
+        nlist: how many inverted lists its index has, 0 for none.
+        effort: how thoroughly it is searched by default.
+        version: what changes whenever a vector does.
     """
 
-    card: VectorsCard
-    measure: Measure
+    @property
+    def card(self) -> VectorsCard: ...  # noqa: D102
 
     @property
-    def can_compare(self) -> bool:
-        """See above."""
+    def measure(self) -> Measure: ...  # noqa: D102
 
     @property
-    def is_exact(self) -> bool:
-        """See above."""
+    def names(self) -> Sequence[str]: ...  # noqa: D102
 
     @property
-    def label(self) -> str:
-        """See above."""
+    def present(self) -> int: ...  # noqa: D102
+
+    @property
+    def label(self) -> str: ...  # noqa: D102
+
+    @property
+    def can_compare(self) -> bool: ...  # noqa: D102
+
+    @property
+    def has_vectors(self) -> bool: ...  # noqa: D102
+
+    @property
+    def finds_all(self) -> bool: ...  # noqa: D102
+
+    @property
+    def nlist(self) -> int: ...  # noqa: D102
+
+    @property
+    def effort(self) -> Effort: ...  # noqa: D102
+
+    @property
+    def version(self) -> str: ...  # noqa: D102
 
     def __len__(self) -> int:
         """Return how many rows there are, photos or not."""
@@ -128,6 +152,9 @@ class Store(Protocol):
             StoreError: the store has not `can_compare`.
         """
 
+    def components(self, rows: Ids) -> Floats:
+        """Return the components (r, c) float32 of the units of rows (r,), see `measure`; zeros for no photo."""
+
     def chunks(self) -> Iterator[tuple[int, Floats]]:
         """Yield (first row, vectors (c, d) float32) that make up all rows; raises as `vectors` does."""
 
@@ -142,6 +169,9 @@ class Store(Protocol):
 
     def row_of(self, name: str) -> int | None:
         """Return the row of the photo of a name, None for no such photo."""
+
+    def labels(self) -> dict[str, int]:
+        """Return how many photos can be found by label, sorted by it."""
 
     def matching(self, among: Among) -> Rows:
         """Return which rows (n,) bool a search among these can find."""

@@ -11,15 +11,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, overload
 
 import numpy as np
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from similar_images.cards import Failure, VectorsCard
-from similar_images.files import BusyError, beside, is_unchanged, locked, replacing
+from similar_images.cards import CardError, CatalogueCard, Failure, VectorsCard, read_card, replacing_with_card
+from similar_images.files import BusyError, beside, is_unchanged, locked, part_of
 from similar_images.locks import READING
 from similar_images.photos.file_list import folder_of
 from similar_images.store.base import Among
@@ -83,15 +82,17 @@ class Catalogue:
             VectorsError: there is no list to make it from.
         """
         path = catalogue_path(vectors_path)
-        with contextlib.suppress(OSError, sqlite3.Error, CatalogueError):
+        with contextlib.suppress(OSError, sqlite3.Error, CardError, CatalogueError):
             return cls._finished(path, card)
         photos = list(_exported(read_names(vectors_path, card.n, card.file_list_digest), card.failures))
         with contextlib.suppress(OSError, sqlite3.Error, BusyError, CatalogueError):
-            with locked(vectors_path), replacing(path) as temporary:
-                making = cls.create(temporary)
-                making.write(photos, vectors=card.digest or "")
-                making.finish()
-            return cls._finished(path, card)
+            if not part_of(path).exists():  # a run that was cut off goes on with that
+                own = CatalogueCard(vectors_digest=card.digest)
+                with locked(vectors_path), replacing_with_card(path, own) as part:
+                    making = cls.create(part)
+                    making.write(photos)
+                    making.finish()
+                return cls._finished(path, card)
         in_memory = cls(path, sqlite3.connect(":memory:", check_same_thread=False))
         in_memory._connection.executescript(SCHEMA)
         in_memory.write(photos)
@@ -99,12 +100,12 @@ class Catalogue:
 
     @classmethod
     def _finished(cls, path: Path, card: VectorsCard) -> "Catalogue":
+        own = None if card.catalogue_digest else read_card(path, CatalogueCard)
+        known = own.digest if own and own.vectors_digest == card.digest else card.catalogue_digest
         with open(path, "rb") as file:
-            if card.catalogue_digest and not is_unchanged(file, card.catalogue_digest):
-                raise CatalogueError(f"{path} is not the one that the card of its vectors describes")
+            if not known or not is_unchanged(file, known):
+                raise CatalogueError(f"{path} was damaged, or is of other vectors")
             catalogue = cls(path, _connected(path, "mode=ro&immutable=1"))
-        if not card.catalogue_digest and catalogue.note("vectors") != (card.digest or ""):
-            raise CatalogueError(f"{path} is of other vectors")
         if len(catalogue) != card.n:
             raise CatalogueError(f"{path} has {len(catalogue):,} rows, the vectors {card.n:,}")
         return catalogue
@@ -144,6 +145,11 @@ class Catalogue:
         if missing := set(wanted) - found.keys():
             raise CatalogueError(f"there is no photo {min(missing)}: the gallery has 0 to {len(self) - 1}")
         return [found[row] for row in wanted]
+
+    @property
+    def names(self) -> "Names":
+        """The names of all photos, by row."""
+        return Names(self)
 
     def all(self) -> Iterator[Facts]:
         """Yield what is known of every photo, by row."""
@@ -223,6 +229,33 @@ class Catalogue:
             return np.fromiter((row for (row,) in self._connection.execute(query, tuple(values))), np.int64)
 
 
+class Names(Sequence[str]):
+    """The names of a catalogue's photos, by row, read as they are asked for."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """Take the catalogue."""
+        self._catalogue = catalogue
+
+    def __len__(self) -> int:
+        """Return how many rows there are."""
+        return len(self._catalogue)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        """Return the name of a row, or those of several."""
+        rows = range(len(self))[at]
+        if isinstance(rows, int):
+            return self._catalogue.facts([rows])[0].name
+        return [photo.name for photo in self._catalogue.facts(rows)]
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield all names."""
+        return (photo.name for photo in self._catalogue.all())
+
+
 def catalogue_path(vectors_path: Path) -> Path:
     """Return where the catalogue of a vectors file lies."""
     return vectors_path.with_name(vectors_path.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
@@ -238,4 +271,4 @@ def _exported(names: Sequence[str], failures: Sequence[Failure]) -> Iterator[Fac
 
 
 def _connected(path: Path, how: str) -> sqlite3.Connection:
-    return sqlite3.connect(f"file:{quote(os.fsencode(path.absolute()))}?{how}", uri=True, check_same_thread=False)
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, check_same_thread=False)

@@ -1,13 +1,14 @@
 """Exact search: every vector is compared; what an index finds is measured against it."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.store.faiss_index import GalleryIndex
-from similar_images.store.measure import Comparison
-from similar_images.store.vectors import VectorFile, normalise
+from similar_images.store.vectors import normalise
+
+Asking = TypeVar("Asking")
 
 BLOCK = 4096  # rows that queries are compared with at a time
 
@@ -48,18 +49,16 @@ def _blocks(chunks: Iterable[tuple[int, NDArray[np.float32]]]) -> Iterator[tuple
 
 
 def distances_to_others(
-    index: GalleryIndex,
-    vectors: VectorFile,
-    queries: Sequence[Comparison],
+    distances_of: Callable[[Asking, NDArray[np.int64]], NDArray[np.float32]],
+    queries: Sequence[Asking],
     rows: NDArray[np.int64],
     found: Sequence[NDArray[np.int64]],
     k: int,
 ) -> NDArray[np.float32]:
-    """Return the exact distances of rows of a vectors file to what they found, themselves left out.
+    """Return the exact distances of rows to what they found, themselves left out.
 
     Args:
-        index: that of the vectors.
-        vectors: where all vectors are.
+        distances_of: gives those of a query to ids.
         queries: (q,) made of the vectors of the rows that asked.
         rows: (q,) which rows these are.
         found: ids that each query found, of any number.
@@ -71,7 +70,7 @@ def distances_to_others(
     distances = np.full((len(rows), k), np.inf, np.float32)
     for line, query, row, ids in zip(distances, queries, rows, found, strict=True):
         others = ids[ids != row][:k]
-        line[: len(others)] = index.distances(query, others, vectors)
+        line[: len(others)] = distances_of(query, others)
     return distances
 
 

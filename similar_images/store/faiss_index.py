@@ -43,8 +43,10 @@ class GalleryIndex:
         nprobe: how many inverted lists to look into, unless asked otherwise.
         rerank: how many candidates to re-rank, unless asked otherwise.
         exact: whether it finds the same as exact search does, without the vectors.
+        rows: how many rows of the vectors file it was filled from; later ones are compared exactly.
         nlist: how many inverted lists it has, 0 for none.
         measure: what it compares by.
+        present: (n,) bool, which rows have a photo, later ones too; None where all do.
     """
 
     def __init__(self, index: Any, card: IndexCard) -> None:
@@ -53,15 +55,17 @@ class GalleryIndex:
         self.nprobe: int = card.nprobe
         self.rerank: int = card.rerank
         self.exact = card.index in EXACT
+        self.rows = card.vectors_card.n
         self._whole = index  # what is inside goes with it
         self.measure, self._index = _measure_of(index)
         self._layers = list(layers_of(self._index))
         self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
-        self._of_all = lru_cache(partial(_parameters, self._layers, among=None))  # made once: it takes 20 us
-        self._present: Rows | None = None
+        # made once: it takes 20 us, and more where there are rows without a photo
+        self._unfiltered = lru_cache(lambda k, nprobe: _parameters(self._layers, k, nprobe, self.present))
+        self.present: Rows | None = None
         if card.missing:
-            self._present = np.ones(index.ntotal, np.bool_)
-            self._present[card.missing] = False
+            self.present = np.ones(index.ntotal, np.bool_)
+            self.present[card.missing] = False
 
     @classmethod
     def open(cls, path: Path) -> "GalleryIndex":
@@ -104,85 +108,95 @@ class GalleryIndex:
         return cls(index, card)
 
     def candidates(
-        self, query: Comparison, k: int, nprobe: int, among: Rows | None = None, least: int | None = None
-    ) -> tuple[Floats, Ids]:
-        """Return the nearest vectors as the index alone ranks them, whatever the query's focus.
+        self, queries: Sequence[Comparison], k: int, nprobe: int, among: Rows | None = None, least: int | None = None
+    ) -> list[tuple[Floats, Ids]]:
+        """Return the nearest vectors to each query as the index alone ranks them, whatever the query's focus.
 
         Args:
-            query: what to compare with.
+            queries: what to compare with.
             k: how many.
             nprobe: how many inverted lists to look into; an index without any ignores it.
             among: (n,) bool, which vectors may be found; None for all.
             least: more lists are looked into until this many are found; None for k.
 
         Returns:
-            The index's distances (found,) and ids (found,), nearest first; fewer than `least` where there are no more,
-            or where a graph doesn't lead to more.
+            For each query the index's distances (found,) and ids (found,), nearest first; fewer than `least` where
+            there are no more, or where a graph doesn't lead to more.
         """
         among = self._allowed(among)
         least = min(k if least is None else least, self._count(among))
-        while True:
-            distances, ids = self._found(query.components, min(k, self.card.n), nprobe, among)
-            if len(ids) >= least or nprobe >= self.nlist:
-                return distances, ids
-            nprobe = min(2 * nprobe, self.nlist)
+        asked = np.stack([query.components for query in queries])
+        found = self._found(asked, min(k, self._index.ntotal), nprobe, among)
+        if nprobe < self.nlist:
+            for number, (_, ids) in enumerate(found):
+                if len(ids) < least:
+                    (found[number],) = self.candidates([queries[number]], k, min(2 * nprobe, self.nlist), among, least)
+        return found
 
     def _allowed(self, among: Rows | None) -> Rows | None:
-        return self._present if among is None else among if self._present is None else among & self._present
+        return self.present if among is None else among if self.present is None else among & self.present
 
     def _count(self, among: Rows | None) -> int:
-        return self.card.n if among is None else min(self.card.n, int(np.count_nonzero(among)))
+        return self.card.n if among is None else int(np.count_nonzero(among[: self.rows]))
 
-    def _found(self, query: Floats, k: int, nprobe: int, among: Rows | None) -> tuple[Floats, Ids]:
+    def _found(self, queries: Floats, k: int, nprobe: int, among: Rows | None) -> list[tuple[Floats, Ids]]:
         try:
-            with _one_thread():
-                parameters = self._of_all(k, nprobe) if among is None else _parameters(self._layers, k, nprobe, among)
-                distances, ids = self._index.search(query[None], k, params=parameters)
+            with _one_thread() if len(queries) == 1 else contextlib.nullcontext():
+                unfiltered = among is self.present
+                parameters = self._unfiltered(k, nprobe) if unfiltered else _parameters(self._layers, k, nprobe, among)
+                distances, ids = self._index.search(queries, k, params=parameters)
         except RuntimeError:
             if among is None:
                 raise
-            distances, ids = self._found(query, self._index.ntotal, self.nlist, None)  # it can't select: PQ, say
-            return distances[among[ids]][:k], ids[among[ids]][:k]
-        order = np.lexsort((ids[0], distances[0]))
-        order = order[ids[0][order] >= 0]
-        return distances[0][order], ids[0][order]
+            distances, ids = self._index.search(queries, self._index.ntotal)  # it can't select: PQ, say
+            every = [_in_order(*found) for found in zip(distances, ids, strict=True)]
+            return [(distances[among[ids]][:k], ids[among[ids]][:k]) for distances, ids in every]
+        return [_in_order(*found) for found in zip(distances, ids, strict=True)]
 
     def search(
         self,
-        query: Comparison,
+        queries: Sequence[Comparison],
         k: int,
         nprobe: int,
         vectors: VectorFile | None,
         rerank: int,
         among: Rows | None = None,
-        own: int | None = None,
-    ) -> tuple[Floats, Ids]:
-        """Return the nearest vectors, the best candidates re-ranked by their exact distances.
+    ) -> list[tuple[Floats, Ids]]:
+        """Return the nearest vectors to each query, the best candidates re-ranked by their exact distances.
 
         Args:
-            query: what to compare with.
+            queries: what to compare with.
             k: how many.
             nprobe: how many inverted lists to look into; more where these hold fewer than k.
-            vectors: where the exact vectors are; None to compare by what the index holds.
+            vectors: where the exact vectors are, and more than the index has; None to compare by what that holds.
             rerank: how many candidates to re-rank, 0 to compare them by what the index holds.
             among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
-            own: the id of the vector that the query is, which is found before its copies; None for another query.
 
         Returns:
-            Squared L2 distances (found,), smallest first, and ids (found,); equally near ones by their ids.
+            For each query squared L2 distances (found,), smallest first, and ids (found,); equally near ones by their
+            ids.
         """
         among = self._allowed(among)
-        vectors = vectors if rerank or self.exact else None
-        if vectors is None and not len(self.measure.components):
-            distances, ids = self.candidates(query, k, nprobe, among)
+        exact = vectors if rerank or self.exact else None
+        later = self._later(vectors, among)
+        if exact is None and not len(self.measure.components):
+            compared = self.candidates(queries, k, nprobe, among)
         else:
-            ids = self._to_compare(query, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
-            if own is not None and own not in ids and (among is None or among[own]):  # it has many copies
-                ids = np.append(ids, own)
-            distances = self.distances(query, ids, vectors)
-        order = np.lexsort((ids, ids != own, distances))[:k]
-        order = order[np.isfinite(distances[order])]
-        return distances[order], ids[order]
+            chosen = self._to_compare(queries, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
+            compared = [(self.distances(query, ids, exact), ids) for query, ids in zip(queries, chosen, strict=True)]
+        found = []
+        for query, (near, some) in zip(queries, compared, strict=True):
+            distances = np.append(near, self.distances(query, later, vectors)) if len(later) else near
+            ids = np.append(some, later)
+            order = np.lexsort((ids, distances))[:k]
+            order = order[np.isfinite(distances[order])]
+            found.append((distances[order], ids[order]))
+        return found
+
+    def _later(self, vectors: VectorFile | None, among: Rows | None) -> Ids:
+        """Return the ids of the vectors that may be found and came after the index was filled."""
+        later = np.arange(self.rows, len(vectors.array) if vectors else self.rows)
+        return later if among is None else later[among[later]]
 
     def distances(self, query: Comparison, ids: Ids, vectors: VectorFile | None) -> Floats:
         """Return the squared L2 distances (c,) to ids (c,), exact by a vectors file, else by the index's components."""
@@ -190,8 +204,14 @@ class GalleryIndex:
             return query.distances_by_components(self.components(ids))
         distances = np.empty(len(ids), np.float32)
         for some, block in vectors.gathered(ids):
-            distances[some] = query.distances(block, partial(self.components, ids[some]))
+            distances[some] = query.distances(block, partial(self._components_of, ids[some], block))
         return distances
+
+    def _components_of(self, ids: Ids, vectors: Floats) -> Floats:
+        """Return the components (r, c) of ids (r,), whose vectors (r, d) are at hand for those that it doesn't have."""
+        if (ids < self.rows).all():
+            return self.components(ids)
+        return self.measure.units(vectors) @ self.measure.components.T
 
     def components(self, ids: Ids) -> Floats:
         """Return the components (r, c) float32 of the units of ids (r,); zeros for a photo without a vector."""
@@ -208,14 +228,24 @@ class GalleryIndex:
         components: NDArray[np.floating] = codes.view(f"f{holder.code_size // holder.d}").reshape(-1, holder.d)
         return components
 
-    def _to_compare(self, query: Comparison, k: int, nprobe: int, rerank: int, among: Rows | None) -> Ids:
-        """Return the ids of the vectors to compare exactly, in ascending order: that of the file."""
+    def _to_compare(
+        self, queries: Sequence[Comparison], k: int, nprobe: int, rerank: int, among: Rows | None
+    ) -> list[Ids]:
+        """Return for each query the ids of the vectors to compare, in ascending order: that of the file."""
         count = self._count(among)
-        if k < count and not (among is not None and count <= FEW) and not (rerank >= count and nprobe >= self.nlist):
-            _, ids = self.candidates(query, max(SPARE * k, rerank), nprobe, among, least=k)
-            if len(ids) >= k:  # a graph may not lead to as many
-                return np.sort(ids)
-        return np.arange(self.card.vectors_card.n) if among is None else np.flatnonzero(among)
+        everything = np.arange(self.rows) if among is None else np.flatnonzero(among[: self.rows])
+        if k >= count or (among is not None and count <= FEW) or (rerank >= count and nprobe >= self.nlist):
+            return [everything] * len(queries)
+        found = self.candidates(queries, max(SPARE * k, rerank), nprobe, among, least=k)
+        # a graph may not lead to as many
+        return [np.sort(ids) if len(ids) >= k else everything for _, ids in found]
+
+
+def _in_order(distances: Floats, ids: Ids) -> tuple[Floats, Ids]:
+    """Return what Faiss has found without the padding, equally near ones by their ids."""
+    order = np.lexsort((ids, distances))
+    order = order[ids[order] >= 0]
+    return distances[order], ids[order]
 
 
 def _measure_of(index: Any) -> tuple[Measure, Any]:

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -358,14 +358,15 @@ def _self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids, exact: Ids,
     if k < 1:
         return {}
     queries = [Comparison(index.measure, np.asarray(vectors.array[row], np.float32)) for row in rows]
-    nearest = distances_to_others(index, vectors, queries, rows, list(exact), k)
+    distances_of = partial(index.distances, vectors=vectors)
+    nearest = distances_to_others(distances_of, queries, rows, list(exact), k)
     check: dict[str, Any] = {"queries": len(rows), "k": k, "rerank": index.rerank}
     check["trained_on_queries"] = bool(np.isin(rows, trained_on).any())
     for name, rerank in (("approximate", 0), ("reranked", index.rerank)):
         began = time.perf_counter()
-        found = [index.search(query, k + 1, index.nprobe, vectors, rerank)[1] for query in queries]
+        found = [index.search([query], k + 1, index.nprobe, vectors, rerank)[0][1] for query in queries]
         check[f"ms_{name}"] = round((time.perf_counter() - began) / len(queries) * 1000, 3)
         check[f"recall_{name}"] = round(
-            recall_at_k(nearest, distances_to_others(index, vectors, queries, rows, found, k)), 4
+            recall_at_k(nearest, distances_to_others(distances_of, queries, rows, found, k)), 4
         )
     return check

@@ -8,8 +8,8 @@ import ipywidgets as ipw
 import numpy as np
 from numpy.typing import NDArray
 
+from similar_images.photos.file_list import folder_of
 from similar_images.photos.images import source_name
-from similar_images.search.filters import folder_of
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.gallery_map import coordinates, methods
 from similar_images.widgets.failures import alert_html, telling

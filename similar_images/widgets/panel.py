@@ -4,20 +4,19 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from html import escape
 from pathlib import Path
 
 import ipywidgets as ipw
-import numpy as np
-from numpy.typing import NDArray
 
 from similar_images.photos.contact_sheet import contact_sheet
 from similar_images.photos.images import Box, ImageReadError, source_name
 from similar_images.search.export import as_csv, as_json, as_python
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.question import Example, History, Question
+from similar_images.store.base import EXHAUSTIVE
 from similar_images.store.exact_search import recall_at_k
 from similar_images.widgets.export_bar import ExportBar
 from similar_images.widgets.failures import alert_html, telling
@@ -134,10 +133,7 @@ class SearchPanel(ipw.VBox):
         self._ask_photos([(address, download(address, private=self._private_addresses))], add)
 
     def _ask_random(self, _: object) -> None:
-        rows = self.gallery.searchable_rows()
-        among = self._settings.among()
-        if among is not None:
-            rows = rows[among[rows]]
+        rows = self.gallery.searchable_rows(self._settings.among())
         if not len(rows):
             raise ValueError("No photo of the gallery is in this folder and has such a name.")
         self._ask_row(int(random.choice(rows)))
@@ -201,7 +197,7 @@ class SearchPanel(ipw.VBox):
     def _search(self, question: Question, before: str = "") -> None:
         self._say("searching …")
         began = time.perf_counter()
-        among = self._among(question)
+        among = self._settings.among(question.irrelevant)
         self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
         search_ms = (time.perf_counter() - began) * 1000
         more = len(self.hits) == self._settings.k < self._settings.most
@@ -211,23 +207,14 @@ class SearchPanel(ipw.VBox):
         self._mark_on_map(question)
         self._say(f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}")
 
-    def _among(self, question: Question) -> NDArray[np.bool_] | None:
-        """Return which rows may be found; those marked as irrelevant may not."""
-        among = self._settings.among()
-        if question.irrelevant:
-            among = np.ones(len(self.gallery.names), np.bool_) if among is None else among
-            among[list(question.irrelevant)] = False
-        return among
-
     def _compare(self) -> None:
         """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
         question = self._asked()
-        vector, among = question.vector(self.gallery), self._among(question)
+        vector, among = question.vector(self.gallery), self._settings.among(question.irrelevant)
         asked = self._settings.keywords() | {"apart": 0, "expand": 0}
         found = self.gallery.search(vector, among=among, **asked)
         began = time.perf_counter()
-        everything = {"nprobe": self._settings.nlist or 1, "rerank": len(self.gallery.names)}
-        exact = self.gallery.search(vector, among=among, **(asked | everything))
+        exact = self.gallery.search(vector, among=among, **(asked | asdict(EXHAUSTIVE)))
         exact_ms = (time.perf_counter() - began) * 1000
         if not exact:
             raise ValueError("No photo is left to compare: choose another folder or name.")
@@ -250,10 +237,8 @@ class SearchPanel(ipw.VBox):
             found = [(hit.path, f"{hit.rank}  {hit.similarity:.3f}  {hit.name}") for hit in self.hits]
             self._export.download("similar.png", "image/png", contact_sheet([*asked, *found]))
         else:
-            settings = self._settings
-            self._export.show_code(
-                as_python(self.gallery, question, settings.keywords(), settings.folder, settings.pattern)
-            )
+            among = self._settings.among(question.irrelevant)
+            self._export.show_code(as_python(self.gallery, question, self._settings.keywords(), among))
 
     def _toggle_map(self, change: dict[str, object]) -> None:
         self._map.layout.display = "" if change["new"] else "none"
@@ -268,7 +253,7 @@ class SearchPanel(ipw.VBox):
 
     def _say(self, what: str, busy: bool = False) -> None:
         label = escape(self.gallery.encoder_label)
-        if not self.gallery.card.trained:
+        if not self.gallery.is_trained:
             label = f'<span class="si-untrained" title="Results mean little.">{label}</span>'
         facts = f"{len(self.gallery):,} photos · {label} · {escape(self.gallery.index_label)}"
         bar = ' <progress aria-label="working"></progress>' if busy else ""

@@ -1,14 +1,12 @@
 """The widget for how to search: how many, among which, how thoroughly."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import traitlets
-from numpy.typing import NDArray
 
-from similar_images.search.filters import folder_of, matching
 from similar_images.search.gallery import Gallery
+from similar_images.store.base import Among
 from similar_images.store.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
@@ -29,7 +27,7 @@ class SearchSettings(MessageView):
         focus: likewise; not asked for where the gallery can't be focused.
         expand: likewise.
         folder: the only one to search, None for all.
-        pattern: see `filters.matching`.
+        pattern: see `Among`.
         numbers: whether tiles always show their numbers.
         cost: a sentence on what the last search cost.
         agreement: a sentence on how well it agrees with an exact one.
@@ -64,26 +62,23 @@ class SearchSettings(MessageView):
             on_change: called when what is found may change.
             on_compare: called when the last search is to be compared with an exact one.
         """
-        folders = sorted({folder_of(name) for name in gallery.names})
+        folders = list(gallery.store.labels())
         most = min(MOST_RESULTS, len(gallery))
         neighbours = NEIGHBOURS if gallery.can_compare else 0
         super().__init__(
             {"compare": lambda content, buffers: telling(self._say_agreement, on_compare)()},
             k=min(k, most),
-            nprobe=gallery.index.nprobe,
-            rerank=gallery.index.rerank,
+            nprobe=gallery.store.effort.nprobe,
+            rerank=gallery.store.effort.rerank,
             most=most,
             n=len(gallery),
-            nlist=gallery.index.nlist,
+            nlist=gallery.store.nlist,
             can_focus=gallery.measure.can_focus,
             neighbours=neighbours,
             expand=neighbours,
-            compared="exactly" if gallery.vectors else "approximately" if gallery.can_compare else "",
+            compared="exactly" if gallery.store.has_vectors else "approximately" if gallery.can_compare else "",
             folders=folders if len(folders) <= MOST_FOLDERS else [],
         )
-        self._names = gallery.names
-        self._among: NDArray[np.bool_] | None = None
-        self.observe(self._filter, ["folder", "pattern"])
         self.observe(lambda change: on_change(), SEARCHED_BY)
 
     def say_cost(self, ms: float) -> None:
@@ -103,13 +98,11 @@ class SearchSettings(MessageView):
     def _say_agreement(self, sentence: str) -> None:
         self.agreement = sentence
 
-    def among(self) -> NDArray[np.bool_] | None:
-        """Return which rows (n,) may be found, None for all."""
-        return None if self._among is None else self._among.copy()
-
-    def _filter(self, _: object) -> None:
-        chosen = self.folder is not None or bool(self.pattern.strip())
-        self._among = matching(self._names, self.folder, self.pattern) if chosen else None
+    def among(self, without: Sequence[int] = ()) -> Among | None:
+        """Return which photos may be found, None for all; those of some rows may not."""
+        labels = None if self.folder is None else (self.folder,)
+        among = Among(pattern=self.pattern.strip(), labels=labels, without=tuple(without))
+        return None if among == Among() else among
 
     def keywords(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of `Gallery.search`, but for `among`."""

@@ -46,10 +46,10 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from similar_images.photos.images import cropped
-from similar_images.search.filters import matching
 from similar_images.search.gallery import Gallery
 from similar_images.search.gallery_map import coordinates
 from similar_images.store import index_building
+from similar_images.store.base import Among
 from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.vectors import open_vectors
 
@@ -353,12 +353,12 @@ def test_arrow_keys_go_from_tile_to_tile(page: Page) -> None:
 def marked(gallery: Gallery, name: str, relevant: list[str], irrelevant: list[str]) -> list[str]:
     """Return what Rocchio's formula finds, worked out from the stored vectors."""
     rows = {each: row for row, each in enumerate(gallery.names)}
-    moved = gallery.stored([rows[name]])[0]
+    moved = gallery.units([rows[name]])[0]
     if relevant:
-        moved = moved + gallery.stored([rows[each] for each in relevant]).mean(axis=0)
+        moved = moved + gallery.units([rows[each] for each in relevant]).mean(axis=0)
     if irrelevant:
-        moved = moved - 0.3 * gallery.stored([rows[each] for each in irrelevant]).mean(axis=0)
-    among = np.array([each not in irrelevant for each in gallery.names])
+        moved = moved - 0.3 * gallery.units([rows[each] for each in irrelevant]).mean(axis=0)
+    among = Among(without=tuple(gallery.row(name) for name in irrelevant))
     return expected(gallery, gallery.measure.vectors_of(moved[None])[0], 12, among=among)
 
 
@@ -532,13 +532,13 @@ def test_filter_by_folder_and_name_keeps_k_hits(page: Page, gallery: Gallery) ->
     query = asked(page)[0]
     with search(page):
         page.get_by_label("Folder", exact=True).select_option("sea")
-    assert names(page) == expected(gallery, query, 12, among=matching(gallery.names, "sea"))
+    assert names(page) == expected(gallery, query, 12, among=Among(folder="sea"))
     with search(page):
         page.get_by_label("Folder", exact=True).select_option("all folders")
     with search(page):
         page.get_by_label("Name", exact=True).fill("*/01.jpg")
         page.keyboard.press("Enter")
-    assert names(page) == expected(gallery, query, 12, among=matching(gallery.names, None, "*/01.jpg"))
+    assert names(page) == expected(gallery, query, 12, among=Among(pattern="*/01.jpg"))
     assert len(names(page)) == 12
     with search(page):
         page.get_by_label("Name", exact=True).fill("nothing is called this")

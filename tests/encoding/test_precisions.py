@@ -149,7 +149,7 @@ def test_int8_is_only_added_to_with_the_model_that_began_it(folder: Path, monkey
     assert "OpenVINO int8; of the time" in extracted("--precision", "int8").stdout
     gallery = opened(folder)
     vector = gallery.vector(gallery.photo_path(0).read_bytes())
-    assert gallery.encoder_label == "small.keras" and np.array_equal(vector, gallery.vectors.array[0])
+    assert gallery.encoder_label == "small.keras" and np.array_equal(vector, gallery.store.vectors(np.array([0]))[0])
     another_photo(folder)
     assert "OpenVINO int8; of the time" in extracted("--update").stdout
     another_photo(folder)

@@ -20,7 +20,7 @@ def directions(vectors: np.ndarray) -> np.ndarray:
 def test_answer_quality_is_that_of_brute_force(gallery: Gallery) -> None:
     labels = labels_of(gallery.names, "folders")
     assert labels is not None
-    quality = answer_quality(gallery.stored(np.arange(75)), labels, labels.labelled(), k=2)
+    quality = answer_quality(gallery.units(np.arange(75)), labels, labels.labelled(), k=2)
     vectors = directions(np.load(gallery.path.with_name("photos.saved_predictions.npy")).astype(np.float64))
     vectors = directions(vectors - vectors.mean(axis=0))
     folders = np.array([name.split("/")[0] for name in gallery.names])

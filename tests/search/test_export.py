@@ -11,9 +11,9 @@ import pytest
 from conftest import ODD_NAMES, screenshot
 
 from similar_images.search.export import as_csv, as_json, as_python
-from similar_images.search.filters import matching
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.question import Example, Question
+from similar_images.store.base import Among
 
 
 def test_csv_and_json_hold_the_hits(gallery: Gallery) -> None:
@@ -85,10 +85,9 @@ def test_python_repeats_a_search_with_everything(gallery: Gallery, tmp_path: Pat
     stored = Example(gallery.names[3], gallery.photo_path(3), gallery.vector(3), 3).boxed(gallery, (0.1, 0.0, 0.9, 1.0))
     (tmp_path / own.name).write_bytes(own.photo)
     question = Question((own, stored), relevant=(7,), irrelevant=(20, 21))
-    among = matching(gallery.names, None, "0")
-    among[[20, 21]] = False
+    among = Among(pattern="0", without=(20, 21))
     settings = {"k": 6, "apart": 0.001, "focus": -0.3, "expand": 3}
-    code = as_python(gallery, question, settings, None, "0")
+    code = as_python(gallery, question, settings, among)
     assert "is a photo of your own: put its path" in code
     found = printed(f"import os; os.environ['SIMILAR_IMAGES_CACHE'] = {str(cache)!r}\n{code}", tmp_path)
     assert found == [hit.name for hit in gallery.search(question.vector(gallery), among=among, **settings)]

@@ -22,7 +22,7 @@ def test_refined_without_marks_is_the_query(gallery: Gallery) -> None:
 
 def test_refined_is_nearer_to_relevant_and_farther_from_irrelevant(gallery: Gallery) -> None:
     def similarity(vector: np.ndarray, row: int) -> float:
-        return float(vector @ gallery.stored([row])[0] / np.linalg.norm(vector))
+        return float(vector @ gallery.units([row])[0] / np.linalg.norm(vector))
 
     more, less = refined(gallery, 0, relevant=[40]), refined(gallery, 0, relevant=[40], irrelevant=[60])
     assert similarity(more, 40) > similarity(gallery.vector(0), 40)

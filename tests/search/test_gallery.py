@@ -11,7 +11,7 @@ from conftest import centred, screenshot, write_vectors
 from http_server import serve
 from PIL import Image
 
-from similar_images.cards import Failure, IndexCard, read_card, write_card
+from similar_images.cards import IndexCard, read_card, write_card
 from similar_images.encoding.runtimes import Runtime
 from similar_images.encoding.weights import EncoderError
 from similar_images.extraction.extraction import extract
@@ -19,8 +19,9 @@ from similar_images.files import digest
 from similar_images.photos import download
 from similar_images.photos.file_list import list_photos
 from similar_images.photos.images import ImageReadError, read_image
-from similar_images.search.filters import matching
 from similar_images.search.gallery import Gallery, GalleryError, Hit, default_index
+from similar_images.search.query import Photo, Row, Vector
+from similar_images.store.base import Among
 from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.vectors import normalise, open_vectors
 
@@ -47,9 +48,9 @@ def test_search_by_row_name_path_and_vector_agree_without_an_encoder(gallery: Ga
     opened = Gallery.open(gallery.path)
     expected = opened.search(7, k=5)
     name = opened.names[7]
-    for query in (np.int64(7), name, photos / name, str(photos / name), opened.vectors.array[7]):
+    for query in (np.int64(7), name, photos / name, str(photos / name), opened.store.vectors(np.array([7]))[0]):
         assert opened.search(query, k=5) == expected
-    assert opened._encoder is None
+    assert opened._encoder._encoder is None
 
 
 def test_search_by_photo_in_any_form_finds_it_first(
@@ -66,7 +67,7 @@ def test_search_by_photo_in_any_form_finds_it_first(
 
 def test_hits_say_what_they_are(gallery: Gallery, photos: Path) -> None:
     hits = gallery.search(0, k=10, focus=0)
-    unit = centred(gallery.vectors.array)
+    unit = centred(gallery.store.vectors(np.arange(75)))
     exact = np.argsort(-(unit @ unit[0]), kind="stable")[:10]
     assert [hit.image_id for hit in hits] == exact.tolist()
     assert [hit.rank for hit in hits] == list(range(1, 11))
@@ -92,20 +93,20 @@ def test_copies_are_found_in_their_order_after_the_query_itself(tmp_path: Path) 
 def test_copies_among_codes_are_found_after_the_query_itself(tmp_path: Path) -> None:
     rows = np.repeat(np.random.default_rng(0).standard_normal((2, 16)), [1300, 1], axis=0)
     opened = gallery_of(rows, tmp_path)
-    assert not opened.index.exact
+    assert not opened.store.finds_all
     for row in (0, 700, 1299):
         hits = opened.search(row, 3)
         assert found(hits)[0] == row and [hit.distance for hit in hits] == [0, 0, 0]
         assert found(opened.search(row, 1)) == [row]
     assert found(opened.search(700, 5, nprobe=100, rerank=1301)) == [700, 0, 1, 2, 3]
-    among = np.arange(1301) != 700
+    among = Among(without=(700,))
     assert 700 not in found(opened.search(700, 1300, among=among))
 
 
 def test_search_finds_k_although_they_are_in_lists_far_away(tmp_path: Path) -> None:
     rows = np.repeat(np.random.default_rng(0).standard_normal((2, 16)), [1300, 1], axis=0)
     opened = gallery_of(rows, tmp_path)
-    assert opened.index.nlist == 33 and opened.index.nprobe == 33
+    assert opened.store.nlist == 33 and opened.store.effort.nprobe == 33
     for k in (5, 1300, 1301, 5000):
         for query in (0, 1300):
             for options in ({}, {"rerank": 0}, {"nprobe": 1}):
@@ -134,8 +135,8 @@ def test_search_apart_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: P
     rows = random.standard_normal(256) + 1e-3 * random.standard_normal((9600, 256))
     opened = gallery_of(rows, tmp_path, "SQ8")
     looked_at: list[int] = []
-    stored = opened.stored
-    opened.stored = lambda ids: looked_at.append(len(ids)) or stored(ids)
+    vectors = opened.store.vectors
+    opened.store.vectors = lambda ids: looked_at.append(len(ids)) or vectors(ids)
     tracemalloc.start()
     assert found(opened.search(0, 10, apart=0.1)) == [0]
     peak = tracemalloc.get_traced_memory()[1]
@@ -178,7 +179,7 @@ def test_search_among_finds_no_rows_of_zeros_of_vectors_without_card(tmp_path: P
     build_index(open_vectors(tmp_path / "v.npy"), tmp_path / "v.faiss.index", IndexSettings())
     opened = Gallery.open(tmp_path / "v.faiss.index")
     for k in (10, 30):
-        assert not {3, 17} & set(found(opened.search(0, k, among=np.ones(30, np.bool_))))
+        assert not {3, 17} & set(found(opened.search(0, k, among=Among())))
         assert not {3, 17} & set(found(opened.search(0, k)))
 
 
@@ -191,7 +192,7 @@ def test_search_gives_no_more_than_there_is(gallery: Gallery) -> None:
     [
         (75, "there is no photo 75: the gallery has 0 to 74"),
         (-1, "there is no photo -1"),
-        (np.ones(7), "the vector has 7 numbers, those of the gallery 1280"),
+        (np.ones(7), "the vector has dimension 7, those of the gallery 1280"),
         (np.zeros(1280), "no direction"),
         (np.full(1280, np.nan), "no direction"),
         (np.zeros((4, 4)), "pixels must be"),
@@ -245,7 +246,7 @@ def test_gallery_without_vectors_is_approximate_and_says_so(
     opened = Gallery.open(tmp_path / "v.faiss.index")
     assert "approximate: the vectors file is missing" in repr(opened)
     hits = opened.search(3, k=20)  # by the components that the index holds
-    assert hits[0].image_id == 3 and opened._encoder is None
+    assert hits[0].image_id == 3 and opened._encoder._encoder is None
     fewer, shared = opened.search([3, 4], 10, apart=0.1), whole.search(3, k=20)
     assert len({hit.image_id for hit in hits} & {hit.image_id for hit in shared}) > 15 and len(fewer) == 10
 
@@ -255,15 +256,15 @@ def test_gallery_of_files_that_do_not_belong_together_is_refused(moved: Path, ph
     extract(list_photos(photos)[::-1], photos, vectors, runtime, overwrite=True)
     with pytest.raises(GalleryError, match=r"built from other vectors.*build_search_db\.py --overwrite"):
         Gallery.open(moved)
-    vectors.with_name(vectors.name + ".txt").unlink()
-    vectors.unlink()
+    for file in (vectors, vectors.with_name(vectors.name + ".txt"), moved.with_name("photos.catalogue.sqlite")):
+        file.unlink(missing_ok=True)
     with pytest.raises(GalleryError, match=r"file list .* is missing"):
         Gallery.open(moved)
 
 
 def test_gallery_whose_encoder_changed_refuses_new_photos_only(moved: Path, photo: Path) -> None:
     opened = Gallery.open(moved)
-    opened.card.weights_digest = "0" * 64
+    opened.store.card.weights_digest = "0" * 64
     assert opened.search(0, k=1)[0].image_id == 0
     with pytest.raises(EncoderError, match="are not those that made"):
         opened.search(photo)
@@ -308,29 +309,55 @@ def test_default_index_is_the_demos_or_the_newest_or_says_how_to_build_one(
 
 
 def test_search_among_some_finds_the_nearest_of_these(gallery: Gallery) -> None:
-    among = matching(gallery.names, pattern="*/01.jpg")
+    among = Among(pattern="*/01.jpg")
     found = [hit.image_id for hit in gallery.search(0, 6, among=among)]
     assert found == [hit.image_id for hit in gallery.search(0, 75) if hit.name.endswith("/01.jpg")][:6]
-    assert len(gallery.search(0, 75, among=among)) == among.sum() == 25
-    assert gallery.search(0, among=np.zeros(75, np.bool_)) == []
+    assert len(gallery.search(0, 75, among=among)) == len(gallery.searchable_rows(among)) == 25
+    assert gallery.search(0, among=Among(labels=())) == []
 
 
-def test_search_among_never_finds_photos_without_a_vector(moved: Path) -> None:
-    opened = Gallery.open(moved)
-    opened.card.failures = [Failure(row=3, name=opened.names[3], reason="cut off")]
-    assert 3 not in [hit.image_id for hit in opened.search(0, 75, among=np.ones(75, np.bool_))]
-
-
-def test_search_among_what_is_no_mask_of_the_rows_is_refused(gallery: Gallery) -> None:
-    for among in (np.ones(7, np.bool_), np.arange(75), [True] * 74, list(range(75)), "all"):
-        with pytest.raises(GalleryError, match=r"among must be \(75,\) bool"):
+def test_search_among_what_is_no_filter_is_refused(gallery: Gallery) -> None:
+    for among in (np.ones(75, np.bool_), list(range(75)), "all"):
+        with pytest.raises(GalleryError, match="it must be an Among"):
             gallery.search(0, among=among)
+
+
+def test_search_leaves_out_what_is_not_similar_enough(gallery: Gallery) -> None:
+    hits = gallery.search(0, 75)
+    near = [hit for hit in hits if hit.distance <= 0.5]
+    assert 1 < len(near) < 75
+    assert gallery.search(0, 75, max_distance=0.5) == gallery.search(0, 75, min_similarity=0.75) == near
+    assert gallery.search(0, 75, max_distance=0.5, min_similarity=-1) == near
+    for bounds in ({"max_distance": -1}, {"min_similarity": 1.5}, {"min_similarity": "much"}):
+        with pytest.raises(GalleryError, match="it must be a number"):
+            gallery.search(0, **bounds)
+
+
+def test_search_many_finds_what_each_search_finds(gallery: Gallery, photos: Path) -> None:
+    page = screenshot(photos / "bricks" / "00.jpg")
+    queries = [3, (photos / gallery.names[30]).read_bytes(), [4, page], page, gallery.vector(7), gallery.names[9]]
+    for how in ({}, {"expand": 3, "focus": 0.2}, {"apart": 0.1}, {"among": Among(pattern="0"), "max_distance": 1.5}):
+        many = gallery.search_many(queries, 8, **how)
+        for query, hits in zip(queries, many, strict=True):
+            alone = gallery.search(query, 8, **how)
+            assert [hit.name for hit in hits] == [hit.name for hit in alone]
+            np.testing.assert_allclose([h.distance for h in hits], [h.distance for h in alone], atol=1e-3)
+    assert gallery.search_many([]) == []
+
+
+def test_query_that_says_what_it_is_is_not_guessed_at(gallery: Gallery, photos: Path) -> None:
+    assert gallery.search(Row(7), 5) == gallery.search(gallery.names[7], 5) == gallery.search(7, 5)
+    assert gallery.search(Vector(gallery.vector(7)), 5) == gallery.search(7, 5)
+    with pytest.raises(ImageReadError, match="no such file"):
+        gallery.search(Photo(gallery.names[7]))
+    assert isinstance(gallery.as_query(photos / gallery.names[7]), Row)
+    assert isinstance(gallery.as_query("elsewhere.jpg"), Photo)
 
 
 def test_search_apart_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> None:
     everything = gallery.search(0, 75)
     apart = float(np.median([hit.distance for hit in everything])) / 4
-    vectors = gallery.stored([hit.image_id for hit in everything])
+    vectors = gallery.units([hit.image_id for hit in everything])
     kept: list[int] = []
     for position in range(75):
         if all(np.sum((vectors[position] - vectors[other]) ** 2) > apart for other in kept):
@@ -343,7 +370,7 @@ def test_search_apart_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> 
 
 def test_search_by_several_looks_for_their_mean(gallery: Gallery, photos: Path) -> None:
     hits = gallery.search([4, photos / gallery.names[50]], 4, focus=0)
-    cosines = centred(gallery.vectors.array) @ centred(gallery.vectors.array)[[4, 50]].T
+    cosines = centred(gallery.store.vectors(np.arange(75))) @ centred(gallery.store.vectors(np.arange(75)))[[4, 50]].T
     assert found(hits) == np.argsort(-cosines.mean(axis=1))[:4].tolist()
     with pytest.raises(GalleryError, match="at least one"):
         gallery.search([])
@@ -355,15 +382,15 @@ def test_estimated_distances_are_those_of_search_in_an_exact_index(gallery: Gall
         assert estimated[hit.image_id] == pytest.approx(hit.distance, abs=1e-5)
 
 
-def test_stored_without_the_vectors_file_is_of_the_components_or_says_so(moved: Path) -> None:
+def test_units_without_the_vectors_file_is_of_the_components_or_says_so(moved: Path) -> None:
     vectors = moved.with_name("photos.saved_predictions.npy")
-    whole = Gallery.open(moved).stored([0, 7])
+    whole = Gallery.open(moved).units([0, 7])
     raw = moved.with_name("raw.faiss.index")
     build_index(open_vectors(vectors), raw, IndexSettings(pca=None))
     vectors.unlink()
-    np.testing.assert_allclose(Gallery.open(moved).stored([0, 7]), whole, atol=1e-2)
+    np.testing.assert_allclose(Gallery.open(moved).units([0, 7]), whole, atol=1e-2)
     with pytest.raises(GalleryError, match=r"vectors file .* is missing"):
-        Gallery.open(raw).stored([0])
+        Gallery.open(raw).units([0])
 
 
 def test_search_by_a_screenshot_asks_by_the_photo_in_it(gallery: Gallery, photos: Path, tmp_path: Path) -> None:

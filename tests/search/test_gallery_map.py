@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from similar_images.cards import Failure
 from similar_images.search.gallery import Gallery, GalleryError
 from similar_images.search.gallery_map import coordinates, map_path, methods
 from similar_images.store.index_building import IndexSettings, build_index
@@ -21,7 +20,7 @@ def test_pca_places_are_the_principal_components_turned_and_scaled(copy: Gallery
     placed = coordinates(copy, "pca")
     assert placed.shape == (75, 2) and placed.dtype == np.float32
     np.testing.assert_allclose([placed.min(axis=0), placed.max(axis=0)], [[-1, -1], [1, 1]], atol=1e-6)
-    vectors = copy.stored(np.arange(75))
+    vectors = copy.units(np.arange(75))
     centred = vectors - vectors.mean(axis=0)
     components = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
     fitted = np.linalg.lstsq(np.column_stack([components, np.ones(75)]), placed, rcond=None)[0]
@@ -42,7 +41,7 @@ def test_map_is_kept_and_made_again_for_other_vectors(copy: Gallery) -> None:
     made = map_path(copy, "pca").stat().st_mtime_ns
     np.testing.assert_array_equal(coordinates(copy), first)
     assert map_path(copy, "pca").stat().st_mtime_ns == made
-    copy.card.digest = "0" * 64
+    copy.store.card.digest = "0" * 64
     coordinates(copy)
     assert map_path(copy, "pca").stat().st_mtime_ns > made
 
@@ -65,16 +64,16 @@ def test_map_without_the_vectors_is_of_the_components_or_says_what_is_missing(co
 
 def test_pca_places_of_a_gallery_without_components_are_those_of_its_vectors(copy: Gallery) -> None:
     raw, shares = copy.path.with_name("raw.faiss.index"), list[float]()
-    build_index(copy.vectors, raw, IndexSettings(pca=None))
+    build_index(open_vectors(copy.store.vectors_path), raw, IndexSettings(pca=None))
     placed = coordinates(Gallery.open(raw), "pca", shares.append)
     assert shares[-1] == 1
-    units = normalise(copy.vectors.array)
+    units = normalise(copy.store.vectors(np.arange(75)))
     fitted = np.linalg.lstsq(np.column_stack([placed, np.ones(75)]), units - units.mean(axis=0), rcond=None)[0]
     kept = ((np.column_stack([placed, np.ones(75)]) @ fitted) ** 2).sum()
     assert kept == pytest.approx((np.linalg.svd(units - units.mean(axis=0), compute_uv=False)[:2] ** 2).sum(), rel=1e-2)
 
 
 def test_photos_without_a_vector_have_no_place(copy: Gallery) -> None:
-    copy.card.failures = [Failure(row=3, name=copy.names[3], reason="cut off")]
+    copy.store.remove([3])
     placed = coordinates(copy)
     assert np.isnan(placed[3]).all() and not np.isnan(np.delete(placed, 3, axis=0)).any()

@@ -20,7 +20,7 @@ def test_question_of_one_photo_searches_with_its_vector(gallery: Gallery) -> Non
 
 def test_question_of_several_photos_is_between_them(gallery: Gallery) -> None:
     vector = Question((example(gallery, 4), example(gallery, 50))).vector(gallery)
-    mean = gallery.stored([4, 50]).mean(axis=0)
+    mean = gallery.units([4, 50]).mean(axis=0)
     np.testing.assert_allclose(gallery.measure.units(vector[None])[0], mean / np.linalg.norm(mean), atol=1e-5)
 
 

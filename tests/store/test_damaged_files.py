@@ -15,6 +15,7 @@ from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.vectors import open_vectors
 
 VECTORS, INDEX = "v.saved_predictions.npy", "v.faiss.index"
+CATALOGUE = "v.catalogue.sqlite"
 FILES = [INDEX, f"{INDEX}.json", VECTORS, f"{VECTORS}.json", f"{VECTORS}.txt"]
 QUERIES = (0, 7, 200)
 TIMES = 300
@@ -29,9 +30,9 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return folder
 
 
-def answers(folder: Path) -> list[list[tuple[int, float]]]:
+def answers(folder: Path) -> list[list[tuple[str, float]]]:
     gallery = Gallery.open(folder / INDEX)
-    return [[(hit.image_id, hit.distance) for hit in gallery.search(row, k=5)] for row in QUERIES]
+    return [[(hit.name, hit.distance) for hit in gallery.search(row, k=5)] for row in QUERIES]
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -55,12 +56,23 @@ def test_open_of_a_damaged_file_is_refused_or_answers_as_before(whole: Path, tmp
     content, refused = file.read_bytes(), 0
     for _ in range(TIMES):
         file.write_bytes(damaged(content, chance))
+        (tmp_path / "copy" / CATALOGUE).unlink(missing_ok=True)
         try:
             assert answers(tmp_path / "copy") == expected
         except GalleryError as error:
             assert len(str(error)) < 600
             refused += 1
     assert refused > TIMES / 2
+
+
+@pytest.mark.parametrize("name", [CATALOGUE, f"{CATALOGUE}.json"])
+def test_open_with_a_damaged_catalogue_makes_it_again(whole: Path, tmp_path: Path, name: str) -> None:
+    expected, chance = answers(whole), random.Random(name)
+    shutil.copytree(whole, tmp_path / "copy")
+    content = (tmp_path / "copy" / name).read_bytes()
+    for _ in range(TIMES):
+        (tmp_path / "copy" / name).write_bytes(damaged(content, chance))
+        assert answers(tmp_path / "copy") == expected
 
 
 def test_vectors_without_card_that_were_replaced_are_refused_and_touched_ones_are_not(tmp_path: Path) -> None:
@@ -78,6 +90,8 @@ def test_vectors_without_card_that_were_replaced_are_refused_and_touched_ones_ar
     np.save(vectors, rows)
     assert answers(tmp_path) == expected
     names.write_text("".join(f"{row}.jpg\n" for row in reversed(range(300))))
+    assert answers(tmp_path) == expected
+    (tmp_path / "list.catalogue.sqlite").unlink()
     with pytest.raises(GalleryError, match="was changed after"):
         answers(tmp_path)
 
@@ -85,12 +99,12 @@ def test_vectors_without_card_that_were_replaced_are_refused_and_touched_ones_ar
 def test_gallery_whose_vectors_are_replaced_while_it_is_open_answers_as_before(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "copy")
     gallery = Gallery.open(tmp_path / "copy" / INDEX)
-    before, chunks = gallery.search(7, k=5), list(gallery.vectors.chunks())
+    before, chunks = gallery.search(7, k=5), list(gallery.store.chunks())
     write_vectors(tmp_path / "copy" / VECTORS, np.ones((300, 16), np.float32))
     assert gallery.search(7, k=5) == before
-    assert np.array_equal(next(iter(gallery.vectors.chunks()))[1], chunks[0][1])
+    assert np.array_equal(next(iter(gallery.store.chunks()))[1], chunks[0][1])
     assert np.array_equal(
-        gallery.measure.units(np.concatenate([chunk for _, chunk in chunks])), gallery.stored(np.arange(300))
+        gallery.measure.units(np.concatenate([chunk for _, chunk in chunks])), gallery.units(np.arange(300))
     )
 
 
@@ -106,6 +120,7 @@ def test_open_with_a_card_that_is_none_is_refused(whole: Path, tmp_path: Path, n
 def test_files_that_are_folders_or_unreadable_are_refused(whole: Path, tmp_path: Path) -> None:
     for name in FILES:
         shutil.copytree(whole, tmp_path / name)
+        (tmp_path / name / CATALOGUE).unlink(missing_ok=True)
         (tmp_path / name / name).unlink()
         (tmp_path / name / name).mkdir()
         with pytest.raises(GalleryError):

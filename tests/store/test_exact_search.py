@@ -1,4 +1,5 @@
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -31,7 +32,8 @@ def test_distances_to_others_leaves_out_the_query_itself(tmp_path: Path) -> None
     index = GalleryIndex.open(tmp_path / "v.faiss.index")
     rows, found = np.array([0, 1]), [np.array([0, 1, 3, 2]), np.array([2])]
     queries = [Comparison(index.measure, np.asarray(vectors.array[row])) for row in rows]
-    distances = distances_to_others(index, vectors, queries, rows, found, 2)
+    exact = partial(index.distances, vectors=vectors)
+    distances = distances_to_others(exact, queries, rows, found, 2)
     assert distances.tolist() == [[2, 0], [2, np.inf]]
 
 

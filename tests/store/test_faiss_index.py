@@ -18,7 +18,7 @@ from similar_images.store.vectors import VectorFile, normalise, open_vectors
 
 @pytest.fixture(scope="module")
 def vectors(tmp_path_factory: pytest.TempPathFactory) -> VectorFile:
-    """5,000 seeded vectors of 64 numbers, every seventh row of zeros as of a photo that could not be read."""
+    """5,000 seeded vectors of dimension 64, every seventh row of zeros as of a photo that could not be read."""
     path = tmp_path_factory.mktemp("vectors") / "seeded.saved_predictions.npy"
     values = np.random.default_rng(0).standard_normal((5000, 64), np.float32)
     values[::7] = 0
@@ -36,11 +36,11 @@ def test_search_among_finds_k_of_these_and_no_others(factory: str, vectors: Vect
     readable = vectors.array.any(axis=1)
     for part in (np.arange(5000) % 100 == 1, np.arange(5000) < 2900):
         among = part & readable
-        _, found = index.search(query, 20, 1, vectors, 2500, among)
+        ((_, found),) = index.search([query], 20, 1, vectors, 2500, among)
         assert len(set(found)) == 20 and among[found].all()
         if among.sum() <= 2000:
             np.testing.assert_allclose(distances[found], np.sort(distances[among])[:20], atol=1e-6)
-        _, estimated = index.search(query, 20, 1, None, 0, among)
+        ((_, estimated),) = index.search([query], 20, 1, None, 0, among)
         assert among[estimated].all()
         assert len(set(estimated)) == 20 or factory == "HNSW16", "a graph may not lead to all of few"
 
@@ -66,11 +66,11 @@ def test_search_finds_k_or_all_there_are_with_any_index(factory: str, tmp_path: 
         allowed = readable if among is None else among
         for k in (5, 300, 600):
             for vectors, rerank in ((some, 50), (None, 0)):
-                _, found = index.search(query, k, 1, vectors, rerank, among)
+                ((_, found),) = index.search([query], k, 1, vectors, rerank, among)
                 assert len(set(found)) == len(found) and allowed[found].all()
                 enough = len(found) == min(k, allowed.sum())
                 assert enough or ("HNSW" in factory and vectors is None), "a graph may not lead to all"
-        _, found = index.search(query, 20, 128, some, 600, among)
+        ((_, found),) = index.search([query], 20, 128, some, 600, among)
         np.testing.assert_allclose(distances[found], np.sort(distances[allowed])[:20], atol=1e-6)
 
 
@@ -80,8 +80,8 @@ def test_search_finds_copies_that_a_graph_does_not_lead_to(tmp_path: Path) -> No
     build_index(some, tmp_path / "i.faiss.index", IndexSettings(factory="HNSW16"))
     index = GalleryIndex.open(tmp_path / "i.faiss.index")
     query = Comparison(index.measure, rows[0])
-    assert len(index.candidates(query, 301, 1)[1]) < 301
-    assert sorted(index.search(query, 301, 1, some, 250)[1]) == list(range(301))
+    assert len(index.candidates([query], 301, 1)[0][1]) < 301
+    assert sorted(index.search([query], 301, 1, some, 250)[0][1]) == list(range(301))
 
 
 def test_search_in_16_threads_finds_the_same_and_leaves_faiss_its_threads(vectors: VectorFile, tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_search_in_16_threads_finds_the_same_and_leaves_faiss_its_threads(vector
     queries = [Comparison(index.measure, np.asarray(vector)) for vector in vectors.array[1:7]]
 
     def search(number: int) -> list[int]:
-        return index.search(queries[number % 6], 20, 4, vectors, 100)[1].tolist()
+        return index.search([queries[number % 6]], 20, 4, vectors, 100)[0][1].tolist()
 
     alone = [search(number) for number in range(6)]
     before = faiss.omp_get_max_threads()
@@ -102,7 +102,8 @@ def test_search_in_16_threads_finds_the_same_and_leaves_faiss_its_threads(vector
 
 
 def test_search_never_pads(gallery: Gallery) -> None:
-    _, ids = gallery.index.candidates(Comparison(gallery.measure, gallery.vector(0)), 10_000, 16)
+    index = GalleryIndex.open(gallery.path)
+    ((_, ids),) = index.candidates([Comparison(gallery.measure, gallery.vector(0))], 10_000, 16)
     assert len(ids) == 75 and set(ids) == set(range(75))
 
 

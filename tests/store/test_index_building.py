@@ -83,9 +83,9 @@ def test_default_index_is_squared_l2_with_rows_as_ids(tmp_path: Path, settings: 
     inverted = faiss.extract_index_ivf(index._index)
     assert inverted.metric_type == inverted.quantizer.metric_type == faiss.METRIC_L2
     assert (inverted.nlist, inverted.ntotal) == (settings.nlist or 102, 4_000)
-    found = [index.search(query(index, vectors, row), 10, 100, vectors, 400)[1] for row in range(100)]
+    found = [index.search([query(index, vectors, row)], 10, 100, vectors, 400)[0][1] for row in range(100)]
     assert recall(vectors, found) > 0.95
-    distances, ids = index.search(query(index, vectors, 7), 10, 100, vectors, 400)
+    ((distances, ids),) = index.search([query(index, vectors, 7)], 10, 100, vectors, 400)
     units = centred(vectors.array)
     assert np.allclose(distances, ((units[7] - units[ids]) ** 2).sum(axis=1), atol=1e-5)
 
@@ -114,7 +114,7 @@ def test_build_index_of_very_few_photos_works(tmp_path: Path, n: int) -> None:
     np.save(tmp_path / "v.npy", np.random.default_rng(0).random((n, 16), np.float32))
     vectors = open_vectors(tmp_path / "v.npy")
     index = build(vectors, IndexSettings())
-    distances, ids = index.search(query(index, vectors), 10, 16, vectors, 200)
+    ((distances, ids),) = index.search([query(index, vectors)], 10, 16, vectors, 200)
     assert ids[0] == 0 and len(ids) == min(n, 10) and distances[0] < 1e-5
 
 
@@ -220,7 +220,7 @@ def test_build_index_of_any_factory_string_keeps_rows_as_ids(tmp_path: Path, fac
     vectors = vectors_like_real_ones(500, 16, tmp_path / "v.npy")
     index = build(vectors, IndexSettings(factory=factory))
     for row in (0, 77, 499):
-        assert index.search(query(index, vectors, row), 5, 8, vectors, 100)[1][0] == row
+        assert index.search([query(index, vectors, row)], 5, 8, vectors, 100)[0][1][0] == row
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_real_vgg16_vectors_reach_their_recall(shared: Path, tmp_path: Path) -> 
     published = build(vectors, IndexSettings(pca=None)).card
     index = build(vectors, IndexSettings())
     usual = index.card
-    _, found = index.search(query(index, vectors), 2_000, index.nprobe, vectors, index.rerank)
+    ((_, found),) = index.search([query(index, vectors)], 2_000, index.nprobe, vectors, index.rerank)
     assert len(set(found)) == len(found) == 2_000
     assert usual.self_check["recall_reranked"] >= 0.99
     assert usual.self_check["recall_approximate"] > published.self_check["recall_approximate"] + 0.1
@@ -326,7 +326,7 @@ def test_build_index_of_float16_vectors_finds_what_float32_finds(tmp_path: Path)
     np.save(tmp_path / "half.npy", vectors.array.astype(np.float16))
     half = open_vectors(tmp_path / "half.npy")
     index = build(half, IndexSettings())
-    found = [index.search(query(index, half, row), 10, index.nprobe, half, 250)[1] for row in range(50)]
+    found = [index.search([query(index, half, row)], 10, index.nprobe, half, 250)[0][1] for row in range(50)]
     assert recall(vectors, found) > 0.95
 
 

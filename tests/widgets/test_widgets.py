@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from PIL import Image
 
 from similar_images.photos.images import cropped
 from similar_images.search.explanation import explain, spotlights
-from similar_images.search.filters import matching
 from similar_images.search.gallery import Gallery
 from similar_images.search.gallery_map import map_path
+from similar_images.store.base import Among
 from similar_images.widgets import SearchPanel
 from similar_images.widgets.message_view import MessageView
 from similar_images.widgets.photo_input import PhotoInput
@@ -138,12 +139,12 @@ def test_panel_asks_by_the_photo_in_a_screenshot_until_that_is_taken_back(
 def test_panel_marks_refine_and_are_removed(panel: SearchPanel, gallery: Gallery) -> None:
     ask_row(panel, 0)
     tell(panel._grid, "mark", row=40, relevant=True)
-    unit = gallery.stored([0, 40])
+    unit = gallery.units([0, 40])
     assert shown(panel) == expected(gallery, vector_of(gallery, unit[0] + unit[1]), 6)
     tell(panel._grid, "mark", row=50, relevant=False)
     assert [(mark["row"], mark["relevant"]) for mark in asked(panel)["marks"]] == [(40, True), (50, False)]
-    among = np.arange(75) != 50
-    moved = unit[0] + unit[1] - 0.3 * gallery.stored([50])[0]
+    among = Among(without=(50,))
+    moved = unit[0] + unit[1] - 0.3 * gallery.units([50])[0]
     assert shown(panel) == expected(gallery, vector_of(gallery, moved), 6, among=among)
     assert panel._grid._shown[0]["relevant"] == [40]
     tell(panel._question, "mark", row=40, relevant=True)
@@ -168,9 +169,9 @@ def test_panel_settings_change_what_is_found(panel: SearchPanel, gallery: Galler
     settings.k = 9
     assert shown(panel) == expected(gallery, 0, 9)
     settings.folder = "car"
-    assert shown(panel) == expected(gallery, 0, 9, among=matching(gallery.names, "car"))
+    assert shown(panel) == expected(gallery, 0, 9, among=Among(folder="car"))
     settings.folder, settings.pattern = None, "*/01.jpg"
-    assert shown(panel) == expected(gallery, 0, 9, among=matching(gallery.names, None, "*/01.jpg"))
+    assert shown(panel) == expected(gallery, 0, 9, among=Among(pattern="*/01.jpg"))
     settings.pattern, settings.apart = "", 0.3
     assert shown(panel) == expected(gallery, 0, 9, apart=0.3) != expected(gallery, 0, 9)
     settings.pattern = "no such name"
@@ -446,32 +447,33 @@ def test_panel_camera_that_is_not_allowed_is_a_sentence(panel: SearchPanel) -> N
     assert "The camera can&#x27;t be used." in status(panel)
 
 
-def without_vectors(index: Path) -> SearchPanel:
-    gallery = Gallery.open(index)
-    gallery.vectors = None
-    return SearchPanel(gallery, k=6)
+def without_vectors(index: Path, folder: Path) -> SearchPanel:
+    shutil.copytree(index.parent, folder / "copy")
+    gallery = Gallery.open(folder / "copy" / index.name, img_dir=Gallery.open(index).img_dir)
+    gallery.store.vectors_path.unlink()
+    return SearchPanel(Gallery.open(gallery.path, img_dir=gallery.img_dir), k=6)
 
 
-def test_panel_without_the_vectors_file_does_all_by_the_index(gallery: Gallery) -> None:
-    panel = without_vectors(gallery.path)
+def test_panel_without_the_vectors_file_does_all_by_the_index(gallery: Gallery, tmp_path: Path) -> None:
+    panel = without_vectors(gallery.path, tmp_path)
     ask_row(panel, 2)
     tell(panel._grid, "mark", row=5, relevant=True)
-    vector = vector_of(gallery, gallery.stored([2, 5]).sum(axis=0))
-    assert shown(panel) == expected(gallery, vector, 6) and panel.gallery._runtime is None
+    vector = vector_of(gallery, gallery.units([2, 5]).sum(axis=0))
+    assert shown(panel) == expected(gallery, vector, 6) and panel.gallery._encoder._runtime is None
     panel._settings.apart = 0.5
-    apart = panel.gallery.stored([hit.image_id for hit in panel.hits])
+    apart = panel.gallery.units([hit.image_id for hit in panel.hits])
     assert (2 - 2 * apart @ apart.T + 4 * np.eye(len(apart))).min() > 0.5
     panel._open_map.value = True
     points = panel._map._points()
-    exact = 2 - 2 * gallery.stored(range(75)) @ gallery.measure.units(vector[None])[0]
+    exact = 2 - 2 * gallery.units(range(75)) @ gallery.measure.units(vector[None])[0]
     nearness = points["nearness"].to_numpy()[np.argsort(exact)]
     assert (np.diff(nearness) < 1e-5).all() and nearness[0] == 1 and not nearness[38:].any()
     tell(panel._settings, "compare")
     assert "6 of the 6 nearest were found; comparing all photos approximately" in panel._settings.agreement
 
 
-def test_panel_without_vectors_and_components_still_searches(raw_index: Path) -> None:
-    panel = without_vectors(raw_index)
+def test_panel_without_vectors_and_components_still_searches(raw_index: Path, tmp_path: Path) -> None:
+    panel = without_vectors(raw_index, tmp_path)
     gallery = panel.gallery
     ask_row(panel, 2)
     assert shown(panel)[0] == gallery.names[2]

@@ -1,6 +1,7 @@
 import pytest
 
-from similar_images.search.filters import folder_of, matching
+from similar_images.photos.file_list import folder_of
+from similar_images.store.base import Among
 
 NAMES = ["car/01.jpg", "car/02.JPG", "car/red/[01].jpg", "sea/01.jpg", "top.jpg"]
 
@@ -23,5 +24,6 @@ def test_folder_of_is_all_before_the_name() -> None:
         (None, "c*", [0, 1, 2]),
     ],
 )
-def test_matching(folder: str | None, pattern: str, found: list[int]) -> None:
-    assert matching(NAMES, folder, pattern).nonzero()[0].tolist() == found
+def test_name_fits(folder: str | None, pattern: str, found: list[int]) -> None:
+    fits = Among(folder, pattern).name_fits()
+    assert [row for row, name in enumerate(NAMES) if fits(name)] == found

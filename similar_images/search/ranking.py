@@ -1,0 +1,120 @@
+"""What a search does beyond finding the nearest: itself first, neighbours asked by, near-duplicates left out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.search.near_duplicates import kept_apart
+from similar_images.search.query_expansion import expanded
+from similar_images.store.base import Among, Effort, Store
+
+NEAR_DUPLICATE = 0.1  # a distance; what is as near to a query stays first
+MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
+LOOKED_AT_ONCE = 16
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Found = tuple[Ids, Floats]  # rows (f,) and their distances (f,), nearest first
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How to rank the photos of a store.
+
+    Attributes:
+        store: where they are.
+        among: which of them may be found, None for all.
+        effort: how thoroughly to search.
+        focus: see `measure`.
+        expand: by how many of the first hits to search again, 0 for none.
+        apart: greedy near-duplicate suppression: how far hits must be from each other, 0 for none.
+    """
+
+    store: Store
+    among: Among | None
+    effort: Effort
+    focus: float
+    expand: int
+    apart: float
+
+    def nearest(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
+        """Return what is found for each query.
+
+        Args:
+            vectors: (q, d) float32.
+            own: the row that each query is, which is found before its copies; None for a query from elsewhere.
+            k: how many.
+        """
+        if not self.apart:
+            return self._ranked(vectors, own, k)
+        return [self._apart(vector[None], [row], k) for vector, row in zip(vectors, own, strict=True)]
+
+    def _apart(self, vector: Floats, own: Sequence[int | None], k: int) -> Found:
+        """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
+        few = max(k, self.effort.rerank or 0)
+        for looked_at in (few, max(few, MOST_LOOKED_AT)):
+            ((rows, distances),) = self._ranked(vector, own, looked_at)
+            kept = list(islice(kept_apart(self._units(rows), self.apart), k))
+            if len(kept) == k or len(rows) < looked_at:
+                break
+        return rows[kept], distances[kept]
+
+    def _units(self, rows: Ids) -> Iterator[Floats]:
+        for start in range(0, len(rows), LOOKED_AT_ONCE):
+            yield self.store.measure.units(self.store.vectors(rows[start : start + LOOKED_AT_ONCE]))
+
+    def _ranked(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
+        if not self.expand:
+            return self._plain(vectors, own, k)
+        first = self._plain(vectors, own, max(k, self.expand + 1))
+        wider = np.stack([self._wider(*asked) for asked in zip(vectors, first, strict=True)])
+        stays = [_stays(distances) for _, distances in first]
+        second = self._plain(wider, [None] * len(wider), k + max(int(each.sum()) for each in stays))
+        return [_joined(*found, k) for found in zip(first, stays, second, strict=True)]
+
+    def _wider(self, vector: Floats, found: Found) -> Floats:
+        """Return a query (d,) moved towards its first hits, copies of it left out."""
+        rows, distances = found
+        others = distances > 0
+        rows, distances = rows[others][: self.expand], distances[others][: self.expand]
+        if not len(rows):
+            return vector
+        measure = self.store.measure
+        unit = expanded(measure.units(vector[None])[0], measure.units(self.store.vectors(rows)), 1 - distances / 2)
+        return np.asarray(measure.vectors_of(unit[None])[0])
+
+    def _plain(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
+        lines = zip(vectors, own, *self.store.search(vectors, k, self.among, self.effort, self.focus), strict=True)
+        return [self._itself_first(*line) for line in lines]
+
+    def _itself_first(self, vector: Floats, own: int | None, rows: Ids, distances: Floats) -> Found:
+        k, found = len(rows), rows >= 0
+        rows, distances = rows[found], distances[found]
+        if own is None:
+            return rows, distances
+        if own not in rows and self._can_find(own):  # it has many copies
+            rows = np.append(rows, own)
+            distances = np.append(distances, self.store.distances(vector, np.array([own]), self.focus))
+        order = np.lexsort((rows, rows != own, distances))[:k]
+        return rows[order], distances[order]
+
+    def _can_find(self, row: int) -> bool:
+        return self.store.can_compare and bool(self.store.matching(self.among or Among())[row])
+
+
+def _stays(distances: Floats) -> NDArray[np.bool_]:
+    """Return which hits stay first when more is asked by: near-duplicates of the query, and the first other one."""
+    others = distances[distances > 0]
+    return distances <= max(NEAR_DUPLICATE, others[0] if len(others) else 0)
+
+
+def _joined(first: Found, stays: NDArray[np.bool_], second: Found, k: int) -> Found:
+    """Return the hits that stay, then those that the wider query found; distances are to that, ascending."""
+    rows, distances = first[0][stays], first[1][stays]
+    others = ~np.isin(second[0], rows)
+    later, later_distances = second[0][others], second[1][others]
+    least = later_distances[0] if len(later) else np.inf
+    return np.append(rows, later)[:k], np.append(np.minimum(distances, least), later_distances)[:k]

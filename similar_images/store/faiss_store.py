@@ -1,0 +1,271 @@
+"""A gallery in files: vectors, catalogue and a Faiss index, which may lag behind, or come without the vectors."""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from similar_images.cards import CardError, VectorsCard, from_card, is_own, write_card
+from similar_images.files import card_path
+from similar_images.store.base import Among, Effort, StoreError
+from similar_images.store.catalogue import Catalogue
+from similar_images.store.facts import Facts
+from similar_images.store.faiss_index import GalleryIndex, GalleryIndexError
+from similar_images.store.measure import Comparison, Measure
+from similar_images.store.vectors import VectorFile, VectorsError, open_vectors
+
+Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
+Rows = NDArray[np.bool_]
+
+FILTERS_KEPT = 8
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """What the files of a gallery held when they were opened; it stays so while others take their names.
+
+    Attributes:
+        index: the opened index.
+        vectors: the opened vectors, None where the file is missing.
+        catalogue: what is known of the photos.
+        card: what made the vectors.
+        vectors_path: where the vectors file should be.
+        written: when and as which files the cards were written.
+    """
+
+    index: GalleryIndex
+    vectors: VectorFile | None
+    catalogue: Catalogue
+    card: VectorsCard
+    vectors_path: Path
+    written: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def opened(cls, path: Path) -> "_State":
+        written = _written(path)
+        index = GalleryIndex.open(path)
+        vectors_path = from_card(index.card.vectors, path)
+        written += _written(vectors_path)
+        vectors = open_vectors(vectors_path) if vectors_path.exists() else None
+        if vectors and not _is_filled_from(index, vectors):
+            raise GalleryIndexError(
+                f"{path} was built from other vectors than {vectors_path} holds now: build it again with "
+                "build_search_db.py --overwrite"
+            )
+        card = vectors.card if vectors and vectors.card.digest else index.card.vectors_card
+        catalogue = Catalogue.of_vectors(vectors_path, card)
+        present = np.ones(len(catalogue), np.bool_)
+        present[catalogue.absent] = present[index.card.missing] = False
+        index.present = None if present.all() else present
+        return cls(index, vectors, catalogue, card, vectors_path, written)
+
+
+class FaissStore:
+    """A gallery in files, see `Store`; what other processes append or remove is seen by the next search.
+
+    Attributes:
+        path: the index file.
+        is_own: whether this user has written its card on this machine.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a gallery from its index, whose card leads to the other files.
+
+        Raises:
+            StoreError: a file is missing, damaged, or doesn't fit the others.
+        """
+        self.path = path
+        try:
+            self._state = _State.opened(path)
+            self.is_own = is_own(path)
+        except (GalleryIndexError, VectorsError, CardError) as error:
+            raise StoreError(str(error)) from error
+        self._seen = self._state.written
+        self._matching = lru_cache(FILTERS_KEPT)(Catalogue.matching)
+
+    def __len__(self) -> int:
+        """Return how many rows there are, photos or not."""
+        return len(self._state.catalogue)
+
+    @property
+    def card(self) -> VectorsCard:
+        """What made the vectors."""
+        return self._state.card
+
+    @property
+    def vectors_path(self) -> Path:
+        """Where the vectors file should be."""
+        return self._state.vectors_path
+
+    @property
+    def measure(self) -> Measure:
+        """How similarity is measured."""
+        return self._state.index.measure
+
+    @property
+    def present(self) -> int:
+        """How many photos can be found."""
+        present = self._state.index.present
+        return len(self) if present is None else int(np.count_nonzero(present))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The photos' names, by row, read as they are asked for."""
+        return self._state.catalogue.names
+
+    @property
+    def can_compare(self) -> bool:
+        """Whether any two photos can be compared: by the vectors file, or by the components that the index holds."""
+        return self._state.vectors is not None or len(self.measure.components) > 0
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether distances are those of the vectors themselves."""
+        return self._state.index.exact or self._state.vectors is not None
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether the vectors file is there."""
+        return self._state.vectors is not None
+
+    @property
+    def label(self) -> str:
+        """What the index is called, and whether its distances are approximate."""
+        index = self._state.index.card.index
+        return index if self.is_exact else f"{index}, approximate: the vectors file is missing"
+
+    @property
+    def nlist(self) -> int:
+        """How many inverted lists the index has, 0 for none."""
+        return self._state.index.nlist
+
+    @property
+    def finds_all(self) -> bool:
+        """Whether the index finds what exact search does."""
+        return self._state.index.exact
+
+    @property
+    def effort(self) -> Effort:
+        """How thoroughly it is searched by default."""
+        return Effort(self._state.index.nprobe, self._state.index.rerank)
+
+    def set_effort(self, nprobe: int, rerank: int) -> None:
+        """Note on the card how thoroughly to search by default from now on."""
+        index = self._state.index
+        index.nprobe = index.card.nprobe = nprobe
+        index.rerank = index.card.rerank = rerank
+        write_card(self.path, index.card)
+
+    @property
+    def version(self) -> str:
+        """What changes whenever a vector does."""
+        return str(self.card.digest)
+
+    def search(
+        self,
+        vectors: Floats,
+        k: int,
+        among: Among | None = None,
+        effort: Effort | None = None,
+        focus: float = 0,
+    ) -> tuple[Ids, Floats]:
+        """See `Store.search`; the candidates that the index finds are compared exactly where the vectors file is."""
+        state, effort = self._refreshed(), effort or Effort()
+        index = state.index
+        nprobe = index.nprobe if effort.nprobe is None else effort.nprobe
+        rerank = index.rerank if effort.rerank is None else effort.rerank
+        allowed = None if among is None else self._matching(state.catalogue, among)
+        queries = [Comparison(index.measure, vector, focus) for vector in vectors]
+        found = index.search(queries, k, nprobe, state.vectors, rerank, allowed)
+        rows, distances = np.full((len(queries), k), -1, np.int64), np.full((len(queries), k), np.inf, np.float32)
+        for line, (away, ids) in enumerate(found):
+            rows[line, : len(ids)], distances[line, : len(ids)] = ids, away
+        return rows, distances
+
+    def distances(self, vector: Floats, rows: Ids, focus: float = 0) -> Floats:
+        """See `Store.distances`."""
+        index = self._state.index
+        return index.distances(Comparison(index.measure, vector, focus), rows, self._state.vectors)
+
+    def vectors(self, rows: Ids) -> Floats:
+        """See `Store.vectors`; without the vectors file what the index's components tell of them."""
+        state = self._state
+        if state.vectors is not None:
+            return np.asarray(state.vectors.array[rows], np.float32)
+        if not self.can_compare:
+            raise StoreError(f"the vectors file {state.vectors_path} is missing: put it back")
+        return self.measure.vectors_of(self.measure.expressed(state.index.components(rows)))
+
+    def components(self, rows: Ids) -> Floats:
+        """Return the components (r, c) float32 of the units of rows (r,); see `measure`."""
+        state = self._state
+        held = rows < state.index.rows
+        components = np.empty((len(rows), len(self.measure.components)), np.float32)
+        components[held] = state.index.components(rows[held])
+        if not held.all():
+            components[~held] = self.measure.units(self.vectors(rows[~held])) @ self.measure.components.T
+        return components
+
+    def chunks(self) -> Iterator[tuple[int, Floats]]:
+        """See `Store.chunks`."""
+        if self._state.vectors is not None:
+            yield from self._state.vectors.chunks()
+        else:
+            for start in range(0, len(self), ROWS_AT_ONCE):
+                yield start, self.vectors(np.arange(start, min(start + ROWS_AT_ONCE, len(self))))
+
+    def facts(self, rows: Sequence[int] | Ids) -> list[Facts]:
+        """See `Store.facts`."""
+        return self._state.catalogue.facts(rows)
+
+    def row_of(self, name: str) -> int | None:
+        """See `Store.row_of`."""
+        return self._state.catalogue.row_of(name)
+
+    def labels(self) -> dict[str, int]:
+        """Return how many photos can be found by label, sorted by it."""
+        return self._state.catalogue.labels()
+
+    def matching(self, among: Among) -> Rows:
+        """See `Store.matching`; not to be modified."""
+        matching, present = self._matching(self._state.catalogue, among), self._state.index.present
+        return matching if present is None else matching & present
+
+    def _refreshed(self) -> _State:
+        """Return what the files hold now, as far as they are the same gallery's and whole."""
+        written = _written(self.path, self._state.vectors_path)
+        if written != self._seen:
+            self._seen = written
+            with contextlib.suppress(GalleryIndexError, VectorsError, CardError):
+                state = _State.opened(self.path)
+                if state.card.lineage == self._state.card.lineage:
+                    self._state = state
+        return self._state
+
+
+def _is_filled_from(index: GalleryIndex, vectors: VectorFile) -> bool:
+    """Tell whether an index holds the first rows of a vectors file, or all of them."""
+    built_from = index.card.vectors_card
+    if vectors.is_described_by(built_from):
+        return True
+    is_later = vectors.card.digest is not None and vectors.card.lineage == built_from.lineage
+    return is_later and index.rows <= len(vectors.array)
+
+
+def _written(*paths: Path) -> tuple[tuple[int, int], ...]:
+    """Return when the cards of files were written, and as which files; zeros for one that is missing."""
+    found = []
+    for path in paths:
+        try:
+            status = os.stat(card_path(path))
+            found.append((status.st_ino, status.st_mtime_ns))
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)
