@@ -91,7 +91,11 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     help="How photos are squeezed to the encoder's size: antialiased, or nearest neighbour as published.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
-@click.option("--update", is_flag=True, help="Encode only what the list gained, drop what it lost.")
+@click.option(
+    "--update",
+    is_flag=True,
+    help="Bring the output up to date: encode what is new or changed, follow renames, take out what left.",
+)
 @click.option("--strict", is_flag=True, help="Stop at the first photo that can't be read.")
 @click.option("-v", "--verbose", is_flag=True, help="Name every photo that could not be read.")
 def main(filename_list, img_dir, output_filename, model_filename, batch_size, workers, runtime, precision, encoder,
@@ -124,6 +128,8 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         f"({done.encoded / (done.seconds or 1):.1f} photos/s), {done.kept:,} kept, "
         f"{len(done.failures):,} could not be read"
     )
+    if done.counts:
+        click.echo("  " + ", ".join(f"{count:,} {what}" for what, count in done.counts.items()))
     waits = ", ".join(f"{share:.0%} {what}" for what, share in done.shares.items())
     latest, *before = done.made_with
     others = f", beside earlier rows by {' and '.join(before)}" if before else ""

@@ -23,7 +23,7 @@ from similar_images.encoding.conversion import remembered
 from similar_images.encoding.encoders import EncoderSpec, load_encoder
 from similar_images.encoding.runtimes import open_runtime
 from similar_images.encoding.weights import weights_are_cached
-from similar_images.extraction.extraction import check_request, earlier_rows, extract, sample_photos
+from similar_images.extraction.extraction import check_request, earlier_rows, extract, needs_update, sample_photos
 from similar_images.photos.file_list import list_photos
 from similar_images.photos.samples import draw_samples
 from similar_images.script import OneSentence
@@ -31,7 +31,7 @@ from similar_images.search.gallery import Gallery
 from similar_images.store.faiss_index import SUFFIX
 from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
-from similar_images.store.vectors import open_vectors, read_names
+from similar_images.store.vectors import open_vectors
 
 REASONS = {
     "vgg16": "whose trained weights are at hand",
@@ -111,26 +111,24 @@ def prepare(photos, folder, encoder_name=None):
     vectors = folder / f"{photos.resolve().name or 'photos'}{VECTORS_SUFFIX}"
     index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
     names = list_photos(photos)
-    card, known = made_from(photos, vectors)
     encoder = chosen_encoder(encoder_name)
-    same_encoder = card is not None and card.weights_digest == encoder.weights_digest
-    if names != known or not same_encoder:
-        encode(names, photos, vectors, encoder, update=same_encoder)
+    updates = is_made_of(vectors, photos, encoder)
+    if not updates or needs_update(names, photos, vectors):
+        encode(names, photos, vectors, encoder, updates)
     if not belongs(index, vectors):
         click.echo("Building the index ...")
         build_index(open_vectors(vectors), index, IndexSettings())
     return index
 
 
-def made_from(photos, vectors):
-    """Return card and names of vectors that were made from a folder; None for both where they can't be used."""
+def is_made_of(vectors, photos, encoder):
+    """Return whether vectors can be used, and were made of a folder of photos by an encoder."""
     try:
         card = open_vectors(vectors).card
-        if card.img_dir and from_card(card.img_dir, vectors) == photos.resolve():
-            return card, read_names(vectors, card.n, card.file_list_digest)
     except ValueError:  # missing or damaged: made anew
-        pass
-    return None, None
+        return False
+    is_of_folder = bool(card.img_dir) and from_card(card.img_dir, vectors) == photos.resolve()
+    return is_of_folder and card.weights_digest == encoder.weights_digest
 
 
 def belongs(index, vectors):

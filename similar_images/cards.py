@@ -22,15 +22,13 @@ from msgspec import Meta, Struct
 
 from similar_images.files import (
     card_path,
-    digest,
-    flush,
     is_half_in_place,
     locked,
     mend,
-    note_digest,
     part_of,
     put_in_place,
     replacing,
+    sealed,
 )
 
 Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
@@ -217,20 +215,6 @@ class MapCard(Card, kw_only=True):
     digest: Digest | None = None
 
 
-class UnfinishedCard(Card, kw_only=True):
-    """How far a vectors file in the making is good.
-
-    Attributes:
-        made_of: what the run depends on.
-        done: photos whose rows are on the disk, in the order of encoding.
-        failures: those of them that could not be read.
-    """
-
-    made_of: dict[str, Any]
-    done: Count = 0
-    failures: list[Failure] = []
-
-
 Kind = TypeVar("Kind", bound=Card)
 
 
@@ -241,16 +225,14 @@ def write_card(path: Path, card: Card) -> None:
 
 
 def commit(path: Path, card: VectorsCard | IndexCard | CatalogueCard | MapCard) -> None:
-    """Put `part_of(path)` in place with its card, and with its list where one is written.
+    """Put what has been written of a file, its list and its catalogue in place, with its card.
 
     Args:
         path: the file; the caller holds the lock on it.
-        card: its card, whose digest is filled in.
+        card: its card, whose digest is filled in where `part_of(path)` was written.
     """
-    flush(part_of(path))
-    with open(part_of(path), "rb") as file:
-        card.digest = digest(file)
-        note_digest(file, card.digest)
+    if part_of(path).exists():
+        card.digest = sealed(part_of(path))
     _write(part_of(card_path(path)), card, signs=True)
     put_in_place(path)
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+VECTORS_SUFFIX = ".saved_predictions.npy"
+CATALOGUE_SUFFIX = ".catalogue.sqlite"
 MENDING_SECONDS = 10
 CLOCK_TICK_NS = 50_000_000  # a second write within a tick of the file system's clock leaves no trace in the time
 
@@ -62,6 +64,15 @@ def _checked(file: IO[bytes], known: str) -> Path:
     status = os.fstat(file.fileno())
     about = f"{status.st_dev} {status.st_ino} {status.st_size} {status.st_mtime_ns} {known}"
     return cache_folder() / "checked" / hashlib.sha256(about.encode()).hexdigest()
+
+
+def sealed(path: Path) -> str:
+    """Wait until a file is on the disk; return its SHA-256, which is noted."""
+    flush(path)
+    with open(path, "rb") as file:
+        known = digest(file)
+        note_digest(file, known)
+    return known
 
 
 @contextmanager
@@ -151,20 +162,24 @@ def names_path(path: Path) -> Path:
     return beside(path, ".txt")
 
 
+def catalogue_path(path: Path) -> Path:
+    """Return where the catalogue of a vectors file lies: beside it, with its own suffix instead of theirs."""
+    return path.with_name(path.name.removesuffix(VECTORS_SUFFIX) + CATALOGUE_SUFFIX)
+
+
 def is_half_in_place(path: Path) -> bool:
     """Tell whether a run was cut off while it put a file and what belongs to it in place."""
     return part_of(card_path(path)).exists()
 
 
 def put_in_place(path: Path) -> None:
-    """Give a file, its list and its card their names, all or none of them.
+    """Give a file, its list, its catalogue and its card their names, all or none of those that were written.
 
     They have been written as `part_of` each, the card last and whole: from then on they are there, and what a kill
     leaves undone of this is done by whoever comes next. The caller holds the lock.
     """
     flush(path.parent)
-    card_path(part_of(path)).unlink(missing_ok=True)  # what it said of the making
-    for file in (names_path(path), path, card_path(path)):
+    for file in (names_path(path), catalogue_path(path), path, card_path(path)):
         if part_of(file).exists():
             os.replace(part_of(file), file)
     flush(path.parent)

@@ -17,7 +17,7 @@ from kept_pages import pytest_runtest_makereport  # noqa: F401 - a hook
 from PIL import Image, ImageDraw, ImageFont
 from playwright.sync_api import Browser
 
-from similar_images.cards import Failure, VectorsCard
+from similar_images.cards import VectorsCard
 from similar_images.encoding.conversion import converted, converted_file
 from similar_images.encoding.encoders import Encoder, EncoderSpec, load_encoder
 from similar_images.encoding.runtimes import Runtime, open_runtime
@@ -26,6 +26,7 @@ from similar_images.extraction.extraction import extract
 from similar_images.photos.file_list import list_photos
 from similar_images.photos.samples import draw_samples
 from similar_images.search.gallery import Gallery
+from similar_images.store.facts import Facts
 from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.unfinished_vectors import UnfinishedVectors
 from similar_images.store.vectors import open_vectors
@@ -198,12 +199,13 @@ def screenshot(photo: Path) -> bytes:
 def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> Path:
     """Write vectors with their list (0.jpg, 1.jpg, ...) and card, as extraction does; rows of zeros have failed."""
     unfinished = UnfinishedVectors(path, rows.shape, {"encoder": "test"})
-    unfinished.open(start_anew=False)
+    unfinished.open()
     unfinished.write(0, rows)
+    photos = [Facts(row, f"{row}.jpg") for row in range(len(rows))]
     for row in np.flatnonzero(~rows.any(axis=1)).tolist():
-        unfinished.failures[row] = Failure(row=row, name=f"{row}.jpg", reason="cut off")
-    n, d = rows.shape
-    unfinished.finish(VectorsCard(n=n, d=d, img_dir=img_dir), [f"{row}.jpg" for row in range(n)])
+        photos[row] = Facts(row, f"{row}.jpg", state="unreadable", reason="cut off")
+    unfinished.checkpoint(len(rows), photos)
+    unfinished.finish(VectorsCard(n=len(rows), d=rows.shape[1], img_dir=img_dir))
     return path
 
 

@@ -1,42 +1,47 @@
 """Photos to vectors: reads, encodes and writes a whole file list, and goes on where an earlier run stopped."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
+import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
-from similar_images.cards import CardError, Failure, UnfinishedCard, VectorsCard, read_card, relative_to_card
+from similar_images.cards import EncoderCard, Failure, VectorsCard, relative_to_card
 from similar_images.encoding.encoders import Encoder
 from similar_images.encoding.runtimes import EarlierRows, Runtime, precision_of
-from similar_images.files import is_half_in_place, locked, part_of, put_in_place
+from similar_images.extraction.reading import DEFAULT_WORKERS, ListedFiles, Photo, PhotoReader, read_photo
+from similar_images.extraction.update import Plan, first_plan, plan_update
+from similar_images.files import is_half_in_place, locked, put_in_place
 from similar_images.photos.images import ImageReadError, Pixels, source_name
-from similar_images.store.unfinished_vectors import UnfinishedVectors
-from similar_images.store.vectors import VectorFile, VectorsError, open_vectors, read_names
+from similar_images.store.catalogue import REMOVED, Catalogue
+from similar_images.store.facts import Facts
+from similar_images.store.unfinished_vectors import UnfinishedVectors, left_by
+from similar_images.store.vectors import VectorFile, VectorsError, open_vectors
 
 CHECKPOINT_SECONDS = 2.0
-DEFAULT_WORKERS = os.cpu_count() or 1
 
-RESULTS = (
-    "digest",
-    "file_list_digest",
-    "failures",
-    "request",
-    "agreement",
-)  # what a card says that only a run finds out
+# What a card says that only a run finds out.
+RESULTS = ("digest", "file_list_digest", "catalogue_digest", "failures", "request", "agreement")
+LISTING = (
+    "n",
+    "img_dir",
+    "names",
+    "updates",
+)  # of what a run is made of: which photos, and of which state of a gallery
 
-Photo = Pixels | Failure  # or what is to be said of a photo that can't be read
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,13 @@ class Extraction:
 
     Attributes:
         encoded: photos encoded by this run.
-        kept: rows taken over from an earlier run or, when updating, from the existing file.
+        kept: photos whose vectors were there: of an earlier run or, when updating, of the existing file.
         failures: the photos that could not be read.
         made_with: runtimes and precisions of all rows, see `cards.VectorsCard`.
         seconds: how long this run took.
         shares: which part of that went into waiting for photos to be decoded, for the encoder, and for the disk: 0 to 1
             each; they work side by side, so that the one with the largest share sets the pace.
+        counts: when updating, photos by what happened to them: added, changed, renamed, removed.
     """
 
     encoded: int
@@ -59,6 +65,7 @@ class Extraction:
     made_with: list[str]
     seconds: float
     shares: dict[str, float]
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 def check_request(names: Sequence[str], img_dir: Path, output: Path, *, overwrite: bool, update: bool) -> None:
@@ -86,23 +93,24 @@ def extract(
     overwrite: bool = False,
     update: bool = False,
     strict: bool = False,
-    progress: Callable[[int], None] = lambda photos: None,
+    progress: Progress = lambda photos: None,
 ) -> Extraction:
-    """Write the vectors of all photos of a list, with card and names.
+    """Write the vectors of all photos of a list, with list, catalogue and card.
 
     The output appears whole or not at all. When the run is interrupted, the same call goes on where it stopped and
-    ends with the same bytes.
+    ends with the same vectors.
 
     Args:
-        names: the photos, relative to `img_dir`; name i becomes row i.
+        names: the photos, relative to `img_dir`; name i becomes row i, unless updating.
         img_dir: their folder.
-        output: the .npy file to write, float32 (len(names), d).
+        output: the .npy file to write, float32 (rows, d).
         runtime: what to encode with.
         batch_size: photos encoded at a time; None for what suits the runtime.
         workers: threads that read photos; None for one a processor core.
         overwrite: whether an existing output may be replaced, and an unfinished run with other options thrown away.
-        update: take over the rows of names that an existing output has, and encode the others; photos that could not
-            be read before are tried again.
+        update: bring an existing output up to date: what is new or changed is encoded and appended, rows follow
+            photos that were renamed, and those of photos that left become zero. Photos that could not be read before
+            are tried again.
         strict: stop at the first photo that can't be read, instead of leaving its row zero.
         progress: called with the number of photos that have been dealt with since the last call.
 
@@ -116,34 +124,90 @@ def extract(
         check_request(names, img_dir, output, overwrite=overwrite, update=update)
         if was_cut_off := is_half_in_place(output):
             put_in_place(output)
-        encoder, batch_size = runtime.encoder, batch_size or runtime.batch_size
-        old = _open_old(output, encoder) if update and output.exists() else None
-        old_rows = _readable_rows(old) if old else {}
-        to_encode = [row for row, name in enumerate(names) if name not in old_rows]
-        card = VectorsCard(**asdict(encoder.card(output)), n=len(names), img_dir=relative_to_card(img_dir, output))
-        _say_what_encoded(card, runtime if to_encode else None, old if len(to_encode) < len(names) else None)
-        made_of = _made_of(card, names, batch_size, old)
+        batch_size, workers = batch_size or runtime.batch_size, workers or DEFAULT_WORKERS
+        progress = _up_to(len(names), progress)
+        old = _open_old(output, runtime.encoder) if update and output.exists() else None
+        plan = _plan(old, names, img_dir, workers, progress) if old else first_plan(names)
+        _refuse_unreadable(plan, img_dir, strict)
+        if old and not plan.is_needed and old.card.img_dir == relative_to_card(img_dir, output):
+            return _did(old.card, plan, names, time.monotonic() - began)
+        card = _card(runtime, plan, img_dir, output, old)
+        made_of = _made_of(card, plan, batch_size, old)
         card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
         if was_cut_off and not (overwrite or update):
             return _finished_before(output, card)
 
-        unfinished = UnfinishedVectors(output, (len(names), encoder.dimension), made_of)
-        goes_on = unfinished.open(start_anew=overwrite)
-        reading = _Reading(partial(_read, encoder, img_dir, names, strict), workers or DEFAULT_WORKERS)
+        unfinished = UnfinishedVectors(output, (card.n, card.d), made_of)
+        disposable = tuple(made_of) if overwrite else LISTING if old else ()
+        if old and not plan.changes_vectors:
+            card = replace(old.card, img_dir=card.img_dir)
+            unfinished.keep_vectors(plan.photos, card, disposable)
+            return _did(card, plan, names, time.monotonic() - began)
+        goes_on = unfinished.open(disposable)
+        reader = PhotoReader(partial(read_photo, runtime.encoder, img_dir, strict), workers)
         try:
             if old and not goes_on:
-                _take_over(old, old_rows, names, unfinished)
-            kept = len(names) - len(to_encode) + unfinished.done
+                _take_over(old, plan, unfinished)
+            kept = len(names) - len(plan.appended) + unfinished.done
             progress(kept)
-            written = _encode_all(to_encode, reading, runtime, unfinished, batch_size, progress)
-            _refuse_if_all_failed(unfinished, img_dir)
-            unfinished.finish(card, names)
+            to_encode = list(enumerate(plan.appended, len(plan.photos)))
+            written = _encode_all(to_encode, reader, runtime, unfinished, batch_size, progress)
+            _refuse_if_all_failed(unfinished, img_dir, len(names))
+            unfinished.finish(card)
         finally:
             unfinished.close()
     seconds = time.monotonic() - began
-    shares = {"decode": reading.waited / seconds, "write": written / seconds}
-    shares["encode"] = 1 - sum(shares.values())
-    return Extraction(len(names) - kept, kept, card.failures, card.made_with, seconds, shares)
+    return _did(card, plan, names, seconds, len(names) - kept, reader.waited / seconds, written / seconds)
+
+
+def _did(
+    card: VectorsCard,
+    plan: Plan,
+    names: Sequence[str],
+    seconds: float,
+    encoded: int = 0,
+    decode: float = 0,
+    write: float = 0,
+) -> Extraction:
+    failures = [failure for failure in card.failures if failure.reason != REMOVED]
+    shares = {"decode": decode, "write": write, "encode": (1 - decode - write) if encoded else 0.0}
+    return Extraction(encoded, len(names) - encoded, failures, card.made_with, seconds, shares, plan.counts)
+
+
+def needs_update(names: Sequence[str], img_dir: Path, output: Path) -> bool:
+    """Tell whether `extract` would change an output that it updates, which takes no encoder to find out.
+
+    Raises:
+        VectorsError: the output is missing or damaged.
+    """
+    old = open_vectors(output)
+    files = ListedFiles(img_dir, names, DEFAULT_WORKERS, lambda photos: None)
+    return old.card.img_dir != relative_to_card(img_dir, output) or plan_update(_photos(old), names, files).is_needed
+
+
+def _plan(old: VectorFile, names: Sequence[str], img_dir: Path, workers: int, progress: Progress) -> Plan:
+    files = ListedFiles(img_dir, names, workers, progress)
+    plan = plan_update(_photos(old), names, files)
+    for photo in files.recorded([plan.photos[row] for row in plan.unrecorded]):
+        plan.photos[photo.row] = photo
+    return plan
+
+
+def _photos(old: VectorFile) -> list[Facts]:
+    with contextlib.closing(Catalogue.of_vectors(old.path, old.card)) as catalogue:
+        return list(catalogue.all())
+
+
+def _up_to(total: int, progress: Progress) -> Progress:
+    """Return a `progress` that is called with no more than `total`: files that were compared may be encoded yet."""
+    left = total
+
+    def counted(photos: int) -> None:
+        nonlocal left
+        progress(min(photos, left))
+        left -= min(photos, left)
+
+    return counted
 
 
 @contextlib.contextmanager
@@ -152,21 +216,37 @@ def _writing(output: Path) -> Iterator[None]:
     try:
         with locked(output):
             yield
-    except OSError as error:
-        raise VectorsError(
-            f"{output} can't be written ({error.strerror}): mend that, then the same command goes on"
-        ) from error
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise VectorsError(f"{output} can't be written ({reason}): mend that, then the same command goes on") from error
 
 
-def _refuse_if_all_failed(unfinished: UnfinishedVectors, img_dir: Path) -> None:
-    n = unfinished.shape[0]
-    if len(unfinished.failures) == n:
+def _refuse_unreadable(plan: Plan, img_dir: Path, strict: bool) -> None:
+    for photo in plan.photos:
+        if strict and photo.state == "unreadable":
+            raise ImageReadError(source_name(img_dir / photo.name), photo.reason)
+
+
+def _refuse_if_all_failed(unfinished: UnfinishedVectors, img_dir: Path, photos: int) -> None:
+    if len(unfinished.catalogue.absent) == unfinished.shape[0]:
+        first = next(photo for photo in unfinished.catalogue.all() if photo.state == "unreadable")
         unfinished.discard()
-        first = unfinished.failures[0]
         raise VectorsError(
-            f"none of the {n:,} photos could be read, is --img_dir {img_dir} right? "
+            f"none of the {photos:,} photos could be read, is --img_dir {img_dir} right? "
             f"({source_name(first.name)}: {first.reason})"
         )
+
+
+def _card(runtime: Runtime, plan: Plan, img_dir: Path, output: Path, old: VectorFile | None) -> VectorsCard:
+    card = VectorsCard(
+        **asdict(runtime.encoder.card(output)),
+        n=len(plan.photos) + len(plan.appended),
+        img_dir=relative_to_card(img_dir, output),
+        began_as=old.card.lineage if old else None,
+    )
+    keeps = any(photo.state == "present" for photo in plan.photos)
+    _say_what_encoded(card, runtime if plan.appended else None, old if keeps else None)
+    return card
 
 
 def _say_what_encoded(card: VectorsCard, runtime: Runtime | None, old: VectorFile | None) -> None:
@@ -184,19 +264,20 @@ def earlier_rows(output: Path, *, overwrite: bool, update: bool) -> EarlierRows 
     Raises:
         VectorsError: the vectors that are there can't be used.
     """
-    with contextlib.suppress(CardError):  # a damaged record is begun anew
-        left = None if overwrite else read_card(part_of(output), UnfinishedCard)
-        if left and (made_with := left.made_of.get("made_with")):
-            return EarlierRows(precision_of(made_with), 1.0, unfinished=True)
+    left = None if overwrite else left_by(output)
+    if left and (made_with := left.made_of["made_with"]):
+        return EarlierRows(precision_of(made_with), 1.0, unfinished=True)
     if not (update and output.exists()):
         return None
     card = open_vectors(output).card
     return EarlierRows(precision_of(card.made_with), card.agreement, unfinished=False)
 
 
-def _made_of(card: VectorsCard, names: Sequence[str], batch_size: int, old: VectorFile | None) -> dict[str, Any]:
+def _made_of(card: VectorsCard, plan: Plan, batch_size: int, old: VectorFile | None) -> dict[str, Any]:
     """Return what a run depends on, as JSON gives it back."""
-    options = {"names": _digest(names), "batch_size": batch_size, "updates": old.card.digest if old else None}
+    names = hashlib.sha256(repr((plan.photos, plan.appended)).encode()).hexdigest()
+    options = {"names": names, "batch_size": batch_size, "update": old is not None}
+    options["updates"] = old.card.digest if old else None
     depends_on: dict[str, Any] = json.loads(json.dumps(msgspec.to_builtins(card) | options))
     return {key: depends_on[key] for key in depends_on if key not in RESULTS}
 
@@ -213,114 +294,79 @@ def sample_photos(names: Sequence[str], img_dir: Path, encoder: Encoder, count: 
     """Return up to `count` photos (s, height, width, 3) uint8, spread over the list; unreadable ones are left out."""
     rows = np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))
     with ThreadPoolExecutor(DEFAULT_WORKERS) as pool:
-        photos = list(pool.map(partial(_read, encoder, img_dir, names, False), rows.tolist()))
+        chosen = [names[row] for row in rows.tolist()]
+        photos = list(pool.map(partial(read_photo, encoder, img_dir, False), rows.tolist(), chosen))
     width, height = encoder.size
-    readable = [photo for photo in photos if not isinstance(photo, Failure)]
+    readable = [photo.pixels for photo in photos if photo.pixels is not None]
     return np.array(readable, np.uint8).reshape(-1, height, width, 3)
 
 
-def _digest(names: Sequence[str]) -> str:
-    return hashlib.sha256(b"\0".join(map(os.fsencode, names))).hexdigest()
-
-
 def _open_old(output: Path, encoder: Encoder) -> VectorFile:
-    old = open_vectors(output)
-    if (old.card.weights_digest, old.card.resize) != (encoder.weights_digest, encoder.spec.resize):
+    opened = open_vectors(output)
+    old = dataclasses.replace(opened, card=opened.described())
+    if not _is_of(old.card, encoder.card(output)):
         raise VectorsError(f"{output} was made by another encoder: give the same one, or --overwrite")
     return old
 
 
-def _readable_rows(old: VectorFile) -> dict[str, int]:
-    names = read_names(old.path, len(old.array), old.card.file_list_digest)
-    failed = {failure.row for failure in old.card.failures}
-    return {name: row for row, name in enumerate(names) if row not in failed}
+def _is_of(old: VectorsCard, encoder: EncoderCard) -> bool:
+    """Tell whether vectors were made by an encoder; the published ones know their weights by name only."""
+    if old.weights_digest:
+        return (old.weights_digest, old.resize) == (encoder.weights_digest, encoder.resize)
+    known = ("encoder", "layer", "weights", "resize", "size", "d")
+    return all(getattr(old, name) == getattr(encoder, name) for name in known)
 
 
-def _take_over(old: VectorFile, old_rows: dict[str, int], names: Sequence[str], unfinished: UnfinishedVectors) -> None:
-    for row, name in enumerate(names):
-        if name in old_rows:
-            unfinished.write(row, old.array[old_rows[name]])
-
-
-def _read(encoder: Encoder, img_dir: Path, names: Sequence[str], strict: bool, row: int) -> Photo:
-    try:
-        return encoder.pixels(img_dir / names[row])
-    except ImageReadError as error:
-        if strict:
-            raise
-        return Failure(row=row, name=names[row], reason=error.reason)
-
-
-class _Reading:
-    """Reads photos in threads, batch by batch and one batch ahead.
-
-    Attributes:
-        waited: seconds that were spent on waiting for photos.
-    """
-
-    def __init__(self, read: Callable[[int], Photo], workers: int) -> None:
-        self._read, self._workers = read, workers
-        self.waited = 0.0
-
-    def batches(self, batches: list[list[int]]) -> Iterator[tuple[list[int], list[Photo]]]:
-        """Yield each batch of rows with its photos, while threads read the next one."""
-        reading: deque[tuple[list[int], list[Future[Photo]]]] = deque()
-        with ThreadPoolExecutor(self._workers) as pool:
-            try:
-                for batch in [*batches, []]:
-                    reading.append((batch, [pool.submit(self._read, row) for row in batch]))
-                    if len(reading) > 1:
-                        rows, coming = reading.popleft()
-                        began = time.monotonic()
-                        photos = [photo.result() for photo in coming]
-                        self.waited += time.monotonic() - began
-                        yield rows, photos
-            finally:
-                pool.shutdown(cancel_futures=True)
+def _take_over(old: VectorFile, plan: Plan, unfinished: UnfinishedVectors) -> None:
+    absent = np.array([photo.state != "present" for photo in plan.photos])
+    for start, vectors in old.chunks():
+        vectors[absent[start : start + len(vectors)]] = 0
+        unfinished.write(start, vectors)
+    unfinished.checkpoint(0, plan.photos)
 
 
 def _encode_all(
-    rows: list[int],
-    reading: _Reading,
+    to_encode: list[tuple[int, str]],
+    reader: PhotoReader,
     runtime: Runtime,
     unfinished: UnfinishedVectors,
     batch_size: int,
-    progress: Callable[[int], None],
+    progress: Progress,
 ) -> float:
-    """Encode `rows` from `unfinished.done` on, in batches that don't depend on where an earlier run stopped.
+    """Encode rows from `unfinished.done` on, in batches that don't depend on where an earlier run stopped.
 
     Returns:
         Seconds that were spent on writing.
     """
-    members = [rows[start : start + batch_size] for start in range(unfinished.done, len(rows), batch_size)]
-    batches = _as_pixels(reading.batches(members), runtime.encoder.size, min(batch_size, len(rows)))
+    members = [to_encode[start : start + batch_size] for start in range(unfinished.done, len(to_encode), batch_size)]
+    batches = _as_pixels(reader.batches(members), runtime.encoder.size, min(batch_size, len(to_encode)))
+    unsaved: list[Facts] = []
     done, written, saved_at = unfinished.done, 0.0, time.monotonic()
     try:
-        for (batch, failures), vectors in runtime.encode_all(batches):
+        for photos, vectors in runtime.encode_all(batches):
             began = time.monotonic()
-            unfinished.failures |= failures
-            for row, vector in zip(batch, vectors, strict=False):
-                unfinished.write(row, vector * (row not in failures))
-            done += len(batch)
+            for photo, vector in zip(photos, vectors, strict=False):
+                unfinished.write(photo.row, vector * (photo.state == "present"))
+            unsaved += photos
+            done += len(photos)
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                unfinished.checkpoint(done)
-                saved_at = time.monotonic()
+                unfinished.checkpoint(done, unsaved)
+                unsaved, saved_at = [], time.monotonic()
             written += time.monotonic() - began
-            progress(len(batch))
+            progress(len(photos))
     finally:
-        unfinished.checkpoint(done)
+        unfinished.checkpoint(done, unsaved)
     return written
 
 
 def _as_pixels(
-    batches: Iterable[tuple[list[int], list[Photo]]], size: tuple[int, int], batch_size: int
-) -> Iterator[tuple[tuple[list[int], dict[int, Failure]], Pixels]]:
-    """Yield batches as ((rows, failures by row), pixels), all of one size: black where there is no photo."""
+    batches: Iterable[list[Photo]], size: tuple[int, int], batch_size: int
+) -> Iterator[tuple[list[Facts], Pixels]]:
+    """Yield batches as what is known of their photos and their pixels, all of one size: black for no photo."""
     width, height = size
-    for rows, photos in batches:
+    for photos in batches:
         pixels = np.zeros((batch_size, height, width, 3), np.uint8)
-        failures = {photo.row: photo for photo in photos if isinstance(photo, Failure)}
         for place, photo in enumerate(photos):
-            if not isinstance(photo, Failure):
-                pixels[place] = photo
-        yield (rows, failures), pixels
+            if photo.pixels is not None:
+                pixels[place] = photo.pixels
+        yield [photo.facts for photo in photos], pixels

@@ -27,6 +27,7 @@ __all__ = [
     "cropped",
     "image_size",
     "is_url",
+    "read_file",
     "read_image",
     "read_resized",
     "resize",
@@ -81,6 +82,20 @@ def read_resized(source: Source, size: tuple[int, int], rule: Resize = "bilinear
     """
     target = size if rule == "bilinear" else None
     return np.array(_read(source, target, lambda image: image.resize(size, RESAMPLING[rule])))
+
+
+def read_file(path: str | os.PathLike[str]) -> tuple[bytes, os.stat_result]:
+    """Return a photo file's bytes, and the file's status before they were read.
+
+    Raises:
+        ImageReadError: it is missing or can't be read; whether it is a photo is not looked at.
+    """
+    try:
+        with _file(path) as file:
+            status = os.fstat(file.fileno())
+            return file.read(), status
+    except Exception as error:  # a name may hold what no path can
+        raise ImageReadError(source_name(path), _reason(path, error)) from error
 
 
 def source_name(source: Source) -> str:

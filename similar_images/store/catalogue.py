@@ -9,7 +9,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -18,38 +18,36 @@ from msgspec.structs import astuple
 from numpy.typing import NDArray
 
 from similar_images.cards import CardError, CatalogueCard, Failure, VectorsCard, read_card, replacing_with_card
-from similar_images.files import BusyError, beside, is_unchanged, locked, part_of
+from similar_images.files import BusyError, beside, catalogue_path, is_at, is_unchanged, locked, part_of
 from similar_images.locks import READING
 from similar_images.photos.file_list import folder_of
 from similar_images.store.base import Among
 from similar_images.store.facts import Facts, State
-from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.store.vectors import read_names
 
 Ids = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 
-SUFFIX = ".catalogue.sqlite"
 REMOVED = "removed"
 AT_ONCE = 500  # rows that one statement names
 READ_AT_ONCE = 50_000
-WRITING_KIB = 64 << 10  # of memory, so that indexes needn't be read again for each row
 SCHEMA = """
 CREATE TABLE photos (
     row INTEGER PRIMARY KEY, name TEXT NOT NULL, id TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT, width INTEGER,
     height INTEGER, taken TEXT, camera TEXT, latitude REAL, longitude REAL, label TEXT NOT NULL, state TEXT NOT NULL,
     reason TEXT NOT NULL
 );
-CREATE INDEX by_name ON photos (name);
-CREATE INDEX by_id ON photos (id) WHERE id IS NOT NULL;
-CREATE INDEX by_label ON photos (label);
-CREATE INDEX absent ON photos (row) WHERE state <> 'present';
 CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
+INDEXES = """
+CREATE INDEX IF NOT EXISTS by_name ON photos (name);
+CREATE INDEX IF NOT EXISTS by_id ON photos (id) WHERE id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_label ON photos (label);
+CREATE INDEX IF NOT EXISTS absent ON photos (row) WHERE state <> 'present';
+"""
 COLUMNS = Facts.__struct_fields__
-NUMBERS = {"row", "size", "mtime_ns", "width", "height", "latitude", "longitude"}
-# Names may have bytes that are not UTF-8, which Python's text can't hand to SQLite, but bytes can.
-VALUES = ", ".join("?" if column in NUMBERS else "CAST(? AS TEXT)" for column in COLUMNS)
+PERSONS_OWN = {"name", "id", "label", "reason"}  # may hold bytes that are no UTF-8: SQLite takes these as bytes only
+VALUES = ", ".join("CAST(? AS TEXT)" if column in PERSONS_OWN else "?" for column in COLUMNS)
 INSERT = f"INSERT OR REPLACE INTO photos ({', '.join(COLUMNS)}) VALUES ({VALUES})"
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM photos"
 
@@ -69,14 +67,14 @@ class Catalogue:
         """Take what `connected` has opened."""
         self.path = path
         self._connection = connection
-        connection.text_factory = os.fsdecode
+        connection.text_factory = partial(str, encoding="utf-8", errors="surrogateescape")
 
     @classmethod
     def of_vectors(cls, vectors_path: Path, card: VectorsCard) -> "Catalogue":
         """Open the catalogue of a vectors file that a card describes; the file itself may be missing.
 
         A catalogue that is missing, damaged, or of other vectors is made from the list and from what the card says of
-        failures; in memory where it can't be written.
+        failures; in memory where it can't be written, or where the card describes another one, which knew more.
 
         Raises:
             VectorsError: there is no list to make it from.
@@ -86,7 +84,8 @@ class Catalogue:
             return cls._finished(path, card)
         photos = list(_exported(read_names(vectors_path, card.n, card.file_list_digest), card.failures))
         with contextlib.suppress(OSError, sqlite3.Error, BusyError, CatalogueError):
-            if not part_of(path).exists():  # a run that was cut off goes on with that
+            is_its_own = card.catalogue_digest is None and not part_of(path).exists()  # no run goes on with that
+            if is_its_own:
                 own = CatalogueCard(vectors_digest=card.digest)
                 with locked(vectors_path), replacing_with_card(path, own) as part:
                     making = cls.create(part)
@@ -94,7 +93,7 @@ class Catalogue:
                     making.finish()
                 return cls._finished(path, card)
         in_memory = cls(path, sqlite3.connect(":memory:", check_same_thread=False))
-        in_memory._connection.executescript(SCHEMA)
+        in_memory._connection.executescript(SCHEMA + INDEXES)
         in_memory.write(photos)
         return in_memory
 
@@ -106,6 +105,8 @@ class Catalogue:
             if not known or not is_unchanged(file, known):
                 raise CatalogueError(f"{path} was damaged, or is of other vectors")
             catalogue = cls(path, _connected(path, "mode=ro&immutable=1"))
+            if not is_at(file, path):
+                raise CatalogueError(f"{path} was replaced while it was opened")
         if len(catalogue) != card.n:
             raise CatalogueError(f"{path} has {len(catalogue):,} rows, the vectors {card.n:,}")
         return catalogue
@@ -113,17 +114,22 @@ class Catalogue:
     @classmethod
     def create(cls, path: Path) -> "Catalogue":
         """Make an empty catalogue to write to; what `path` held is gone."""
-        for file in (path, beside(path, "-wal"), beside(path, "-shm")):
-            file.unlink(missing_ok=True)
+        cls.remove(path)
         catalogue = cls.resume(path)
         catalogue._connection.executescript(SCHEMA)
         return catalogue
+
+    @staticmethod
+    def remove(path: Path) -> None:
+        """Remove a catalogue in the making, with what SQLite keeps beside it."""
+        for file in (path, beside(path, "-wal"), beside(path, "-shm")):
+            file.unlink(missing_ok=True)
 
     @classmethod
     def resume(cls, path: Path) -> "Catalogue":
         """Open a catalogue in the making, as its last transaction has left it."""
         connection = _connected(path, "mode=rwc")
-        connection.executescript(f"PRAGMA journal_mode=WAL; PRAGMA cache_size=-{WRITING_KIB}")
+        connection.execute("PRAGMA journal_mode=WAL")
         return cls(path, connection)
 
     def __len__(self) -> int:
@@ -205,13 +211,14 @@ class Catalogue:
 
     def write(self, photos: Iterable[Facts], **notes: str) -> None:
         """Write what is known of photos, by their rows, and notes, in one transaction."""
-        lines = ([os.fsencode(value) if type(value) is str else value for value in astuple(photo)] for photo in photos)
+        lines = map(_line, photos)
         with READING, self._connection as transaction:
             transaction.executemany(INSERT, lines)
             transaction.executemany("INSERT OR REPLACE INTO notes VALUES (?, ?)", notes.items())
 
     def finish(self) -> None:
         """Close what was written, as one file that can be moved, and read where nothing can be written."""
+        self._connection.executescript(INDEXES)
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
@@ -256,11 +263,6 @@ class Names(Sequence[str]):
         return (photo.name for photo in self._catalogue.all())
 
 
-def catalogue_path(vectors_path: Path) -> Path:
-    """Return where the catalogue of a vectors file lies."""
-    return vectors_path.with_name(vectors_path.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
-
-
 def _exported(names: Sequence[str], failures: Sequence[Failure]) -> Iterator[Facts]:
     """Yield what a list and the failures on a card tell of photos."""
     reasons = {failure.row: failure.reason for failure in failures}
@@ -268,6 +270,17 @@ def _exported(names: Sequence[str], failures: Sequence[Failure]) -> Iterator[Fac
         reason = reasons.get(row, "")
         state: State = "removed" if reason == REMOVED else "unreadable" if reason else "present"
         yield Facts(row, name, label=folder_of(name), state=state, reason=reason)
+
+
+def _line(photo: Facts) -> Sequence[Any]:
+    """Return what is known of a photo as SQLite takes it."""
+    values: tuple[Any, ...] = astuple(photo)
+    if photo.name.isascii() and photo.label.isascii() and photo.reason.isascii() and (photo.id or "").isascii():
+        return values
+    return [
+        os.fsencode(value) if column in PERSONS_OWN and value is not None else value
+        for column, value in zip(COLUMNS, values, strict=True)
+    ]
 
 
 def _connected(path: Path, how: str) -> sqlite3.Connection:

@@ -1,24 +1,40 @@
-"""Vectors in the making: NAME.saved_predictions.npy.part, next to a record of how far they are good.
+"""Vectors in the making: NAME.saved_predictions.npy.part, beside the catalogue of how far they are good.
 
-A run that is killed at any moment goes on from the last checkpoint, and a finished file appears with its list and card,
-or not at all.
+A run that is killed at any moment goes on from the last checkpoint, and a finished file appears with its list,
+catalogue and card, or not at all.
 """
 
 import contextlib
 import io
+import json
 import os
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.cards import CardError, Failure, UnfinishedCard, VectorsCard, commit, read_card, write_card
-from similar_images.files import card_path, digest, names_path, part_of, readable_size
+from similar_images.cards import Failure, VectorsCard, commit
+from similar_images.files import catalogue_path, digest, names_path, part_of, readable_size, sealed
 from similar_images.photos.file_list import write_file_list
+from similar_images.store.catalogue import Catalogue
+from similar_images.store.facts import Facts
 from similar_images.store.vectors import VectorsError
+
+
+class Left(NamedTuple):
+    """What an unfinished run left.
+
+    Attributes:
+        made_of: what it depended on.
+        done: how many of the rows to compute are safely on disk, in the order of computing.
+    """
+
+    made_of: dict[str, Any]
+    done: int
 
 
 @dataclass
@@ -30,14 +46,14 @@ class UnfinishedVectors:
         shape: (n, d).
         made_of: what the run depends on, in JSON's own types; going on with anything else is refused.
         done: how many of the rows to compute are safely on disk, in the order of computing.
-        failures: by row, the photos that could not be read.
+        catalogue: what is known of the photos so far.
     """
 
     path: Path
     shape: tuple[int, int]
     made_of: dict[str, Any]
     done: int = 0
-    failures: dict[int, Failure] = field(default_factory=dict)
+    catalogue: Catalogue = field(init=False)
     _file: IO[bytes] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -46,36 +62,35 @@ class UnfinishedVectors:
         np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": self.shape})
         self._header = header.getvalue()
         self._bytes = len(self._header) + 4 * self.shape[0] * self.shape[1]
-        self._part = part_of(self.path)
+        self._part, self._catalogue_part = part_of(self.path), part_of(catalogue_path(self.path))
 
-    def open(self, start_anew: bool) -> bool:
+    def open(self, disposable: Collection[str] = ()) -> bool:
         """Go on with what an earlier run left, or begin; return whether it goes on.
 
         Args:
-            start_anew: whether rows left by a run with other options may be thrown away.
+            disposable: what that run may have been made of otherwise; its rows are then thrown away.
 
         Raises:
             VectorsError: they were made with other options, or there is no room on the disk.
         """
-        left = self._left()
-        if left and left.made_of != self.made_of and not start_anew:
-            raise VectorsError(_differs(self._part, left.made_of, self.made_of))
+        left = self._left(disposable)
         if left is None or left.made_of != self.made_of or self._part.stat().st_size != self._bytes:
             self._begin()
             return False
         self._file = open(self._part, "rb+")  # noqa: SIM115 - open until finish, close or discard
+        self.catalogue = Catalogue.resume(self._catalogue_part)
         self.done = left.done
-        self.failures = {failure.row: failure for failure in left.failures}
         return True
 
-    def _left(self) -> UnfinishedCard | None:
-        """Return how far an earlier run got; None where it left nothing that one can go on with."""
-        with contextlib.suppress(CardError):  # a damaged record vouches for nothing
-            return read_card(self._part, UnfinishedCard) if self._part.exists() else None
-        return None
+    def _left(self, disposable: Collection[str]) -> Left | None:
+        left = left_by(self.path)
+        differs = [key for key in self.made_of if left and left.made_of.get(key) != self.made_of[key]]
+        if left and not set(differs) <= set(disposable):
+            raise VectorsError(_differs(self._part, differs, left.made_of, self.made_of))
+        return left
 
     def _begin(self) -> None:
-        card_path(self._part).unlink(missing_ok=True)
+        Catalogue.remove(self._catalogue_part)  # first, so that it doesn't vouch for rows that are not there
         self._file = open(self._part, "wb+")  # noqa: SIM115 - open until finish, close or discard
         try:
             self._file.write(self._header)
@@ -84,47 +99,82 @@ class UnfinishedVectors:
                 os.posix_fallocate(self._file.fileno(), 0, self._bytes)
             self._file.truncate(self._bytes)
         except OSError as error:
-            self.discard()
+            self._file.close()
+            self._part.unlink()
             n, d = self.shape
             raise VectorsError(
                 f"{n:,} vectors of dimension {d} need {readable_size(self._bytes)} in {self.path.parent}, which has no "
                 f"room for them ({error.strerror}): free some, or choose another --output_filename"
             ) from error
+        self.catalogue = Catalogue.create(self._catalogue_part)
 
     def write(self, row: int, vectors: NDArray[np.float32]) -> None:
         """Write vectors (b, d) from `row` on."""
         self._file.seek(len(self._header) + 4 * row * self.shape[1])
-        self._file.write(np.ascontiguousarray(vectors, "<f4").tobytes())
+        self._file.write(np.ascontiguousarray(vectors, "<f4").data)
 
-    def checkpoint(self, done: int) -> None:
-        """Make what has been written safe, so that a run that is killed goes on from here."""
+    def checkpoint(self, done: int, photos: Iterable[Facts]) -> None:
+        """Make what has been written safe, so that a run that is killed goes on from here.
+
+        Args:
+            done: how many of the rows to compute have been written.
+            photos: what is known of the photos of rows that have been written since the last time.
+        """
         self._file.flush()
         os.fsync(self._file.fileno())
         self.done = done
-        write_card(self._part, UnfinishedCard(made_of=self.made_of, done=done, failures=list(self.failures.values())))
+        self.catalogue.write(photos, made_of=json.dumps(self.made_of), done=str(done))
 
-    def finish(self, card: VectorsCard, names: Sequence[str]) -> None:
-        """Give the file its final name, with its list and card, whose digests and failures are filled in."""
-        self.checkpoint(self.done)
+    def finish(self, card: VectorsCard) -> None:
+        """Give the file its final name, with list, catalogue and card, whose digests and failures are filled in."""
         self._file.close()
-        names_part = part_of(names_path(self.path))
-        write_file_list(names_part, names)
-        card.file_list_digest, card.failures = digest(names_part), list(self.failures.values())
+        self._commit(card)
+
+    def keep_vectors(self, photos: Iterable[Facts], card: VectorsCard, disposable: Collection[str]) -> None:
+        """Write anew what is known of the photos, beside vectors that stay as they are; see `open` and `finish`."""
+        self._left(disposable)
+        self._part.unlink(missing_ok=True)
+        self.catalogue = Catalogue.create(self._catalogue_part)
+        self.catalogue.write(photos)
+        self._commit(card)
+
+    def _commit(self, card: VectorsCard) -> None:
+        photos = list(self.catalogue.all())
+        assert len(photos) == self.shape[0]
+        self.catalogue.finish()
+        write_file_list(part_of(names_path(self.path)), (photo.name for photo in photos))
+        card.failures = [
+            Failure(row=photo.row, name=photo.name, reason=photo.reason) for photo in photos if photo.reason
+        ]
+        card.file_list_digest = digest(part_of(names_path(self.path)))
+        card.catalogue_digest = sealed(self._catalogue_part)
         commit(self.path, card)
 
     def close(self) -> None:
         """Leave the file for a later run to go on with."""
         self._file.close()
+        self.catalogue.close()
 
     def discard(self) -> None:
         """Remove what has been written."""
-        self._file.close()
+        self.close()
         self._part.unlink(missing_ok=True)
-        card_path(self._part).unlink(missing_ok=True)
+        Catalogue.remove(self._catalogue_part)
 
 
-def _differs(path: Path, left: dict[str, Any], now: dict[str, Any]) -> str:
-    changed = [f"{key} ({left.get(key)}, now {now[key]})" for key in now if left.get(key) != now[key]]
+def left_by(path: Path) -> Left | None:
+    """Return what an unfinished run of a vectors file left, None where that is nothing that one can go on with."""
+    catalogue = part_of(catalogue_path(path))
+    if not (part_of(path).exists() and catalogue.exists()):
+        return None
+    with contextlib.suppress(sqlite3.Error, ValueError), contextlib.closing(Catalogue.resume(catalogue)) as made:
+        made_of, done = made.note("made_of"), made.note("done")
+        return Left(json.loads(made_of), int(done)) if made_of and done else None
+    return None  # a damaged record vouches for nothing
+
+
+def _differs(path: Path, differs: Sequence[str], left: dict[str, Any], now: dict[str, Any]) -> str:
+    changed = [f"{key} ({left.get(key)}, now {now[key]})" for key in differs]
     return (
         f"{path} is an unfinished run made with another {', '.join(changed)}: go on with the same list and options, or "
         "start anew with --overwrite"

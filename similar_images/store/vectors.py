@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from similar_images.cards import CardError, VectorsCard, read_card
 from similar_images.files import (
+    VECTORS_SUFFIX,
     BusyError,
     digest,
     is_at,
@@ -32,7 +33,7 @@ from similar_images.photos.file_list import parse_file_list
 
 Floats = NDArray[np.float32]
 
-SUFFIX = ".saved_predictions.npy"
+SUFFIX = VECTORS_SUFFIX
 CHUNK_BYTES = 64 << 20
 SAMPLE_BYTES = 16 << 20
 CACHE_BYTES = 1 << 20  # what stays in a core's cache from one step of a calculation to the next
