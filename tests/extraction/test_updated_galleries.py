@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import invoke
+from PIL import Image
 
 from similar_images.encoding.encoders import Encoder
 from similar_images.encoding.runtimes import Runtime
@@ -91,9 +92,7 @@ def test_update_of_nothing_new_writes_nothing(folder: Path, runtime: Runtime, ou
     assert contents(folder.parent) == before
 
 
-def test_update_appends_what_is_new_and_leaves_rows_where_they_are(
-    folder: Path, runtime: Runtime, output: Path
-) -> None:
+def test_update_appends_what_is_new_and_moves_no_row(folder: Path, runtime: Runtime, output: Path) -> None:
     before, lineage = np.load(output), open_vectors(output).card.digest
     shutil.copy(folder / "sea" / "01.jpg", folder / "a new one.jpg")
     assert needs_update(list_photos(folder), folder, output)
