@@ -164,9 +164,12 @@ class IndexCard(Card, kw_only=True):
         nprobe: inverted lists to look into.
         rerank: candidates to compare exactly.
         train_seconds: how long its training took.
+        trained_n: how many photos it was built from; those that came later were only added. 0 for an index that was
+            built before this was noted.
         vectors: the vectors file, relative to the card.
         vectors_card: what that says of itself.
         self_check: how the index compares with exact search.
+        first_check: how it did when it was built, where it was checked again since.
         bytes: size of the index file.
         digest: SHA-256 of it, None before it is written.
     """
@@ -174,15 +177,17 @@ class IndexCard(Card, kw_only=True):
     index: str
     asked_for: str
     metric: str
-    n: Positive
+    n: Count
     d: Positive
     missing: list[Count] = []
     nprobe: Positive
     rerank: Count
     train_seconds: float
+    trained_n: Count = 0
     vectors: str
     vectors_card: VectorsCard
     self_check: dict[str, Any] = {}
+    first_check: dict[str, Any] = {}
     bytes: Count = 0
     digest: Digest | None = None
 

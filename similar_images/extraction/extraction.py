@@ -147,7 +147,7 @@ def extract(
         reader = PhotoReader(partial(read_photo, runtime.encoder, img_dir, strict), workers)
         try:
             if old and not goes_on:
-                _take_over(old, plan, unfinished)
+                unfinished.take_over(old, plan.photos)
             kept = len(names) - len(plan.appended) + unfinished.done
             progress(kept)
             to_encode = list(enumerate(plan.appended, len(plan.photos)))
@@ -315,14 +315,6 @@ def _is_of(old: VectorsCard, encoder: EncoderCard) -> bool:
         return (old.weights_digest, old.resize) == (encoder.weights_digest, encoder.resize)
     known = ("encoder", "layer", "weights", "resize", "size", "d")
     return all(getattr(old, name) == getattr(encoder, name) for name in known)
-
-
-def _take_over(old: VectorFile, plan: Plan, unfinished: UnfinishedVectors) -> None:
-    absent = np.array([photo.state != "present" for photo in plan.photos])
-    for start, vectors in old.chunks():
-        vectors[absent[start : start + len(vectors)]] = 0
-        unfinished.write(start, vectors)
-    unfinished.checkpoint(0, plan.photos)
 
 
 def _encode_all(

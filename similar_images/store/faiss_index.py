@@ -43,6 +43,7 @@ class GalleryIndex:
         nprobe: how many inverted lists to look into, unless asked otherwise.
         rerank: how many candidates to re-rank, unless asked otherwise.
         exact: whether it finds the same as exact search does, without the vectors.
+        whole: the Faiss index.
         rows: how many rows of the vectors file it was filled from; later ones are compared exactly.
         nlist: how many inverted lists it has, 0 for none.
         measure: what it compares by.
@@ -56,7 +57,7 @@ class GalleryIndex:
         self.rerank: int = card.rerank
         self.exact = card.index in EXACT
         self.rows = card.vectors_card.n
-        self._whole = index  # what is inside goes with it
+        self.whole = index  # what is inside goes with it
         self.measure, self._index = _measure_of(index)
         self._layers = list(layers_of(self._index))
         self.nlist: int = max(getattr(layer, "nlist", 0) for layer in self._layers)
@@ -68,8 +69,12 @@ class GalleryIndex:
             self.present[card.missing] = False
 
     @classmethod
-    def open(cls, path: Path) -> "GalleryIndex":
+    def open(cls, path: Path, to_add: bool = False) -> "GalleryIndex":
         """Read an index and its card.
+
+        Args:
+            path: the .faiss.index file.
+            to_add: whether to read it whole, to add to, instead of mapping it.
 
         Raises:
             GalleryIndexError: it is missing, no Faiss index, without a card, or not the one its card describes.
@@ -81,7 +86,7 @@ class GalleryIndex:
             card = read_card(path, IndexCard)
             with open(path, "rb") as file:
                 whole = card is not None and card.digest and is_unchanged(file, card.digest)
-                index = faiss.read_index(opened_path(file), faiss.IO_FLAG_MMAP_IFC) if whole else None
+                index = faiss.read_index(opened_path(file), 0 if to_add else faiss.IO_FLAG_MMAP_IFC) if whole else None
         except FileNotFoundError:
             raise GalleryIndexError(
                 f"there is no index {path}: build_search_db.py -i VECTORS -o {path} makes it"

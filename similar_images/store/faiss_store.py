@@ -2,21 +2,23 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from similar_images.cards import CardError, VectorsCard, from_card, is_own, write_card
-from similar_images.files import card_path
+from similar_images.files import BusyError, card_path, locked
 from similar_images.store.base import Among, Effort, StoreError
-from similar_images.store.catalogue import Catalogue
+from similar_images.store.catalogue import REMOVED, Catalogue
 from similar_images.store.facts import Facts
 from similar_images.store.faiss_index import GalleryIndex, GalleryIndexError
 from similar_images.store.measure import Comparison, Measure
+from similar_images.store.unfinished_vectors import UnfinishedVectors, left_by
 from similar_images.store.vectors import VectorFile, VectorsError, open_vectors
 
 Floats = NDArray[np.float32]
@@ -220,6 +222,55 @@ class FaissStore:
         else:
             for start in range(0, len(self), ROWS_AT_ONCE):
                 yield start, self.vectors(np.arange(start, min(start + ROWS_AT_ONCE, len(self))))
+
+    def add(self, vectors: Floats, photos: Sequence[Facts]) -> Ids:
+        """See `Store.add`; all vectors are written again, so add many at once. Their order is that of their rows.
+
+        Raises:
+            StoreError: the vectors are none of this gallery's dimension, or can't be written.
+        """
+        if vectors.shape != (len(photos), self.card.d):
+            raise StoreError(f"the vectors are {vectors.shape}, not ({len(photos)}, {self.card.d})")
+        return self._changed(lambda known: known, vectors, photos)
+
+    def remove(self, rows: Sequence[int] | Ids) -> None:
+        """See `Store.remove`; all vectors are written again, so remove many at once.
+
+        Raises:
+            StoreError: there is no such row, or the vectors can't be written.
+        """
+        gone = {int(row) for row in rows}
+        if not gone <= {*range(len(self))}:
+            raise StoreError(f"there is no photo {max(gone)}: the gallery has 0 to {len(self) - 1}")
+        removed = {"state": "removed", "reason": REMOVED}
+        nothing = np.zeros((0, self.card.d), np.float32)
+        self._changed(lambda known: [replace(each, **removed) if each.row in gone else each for each in known], nothing)
+
+    def _changed(
+        self, change: Callable[[list[Facts]], list[Facts]], added: Floats, photos: Sequence[Facts] = ()
+    ) -> Ids:
+        """Change what is known of photos, append others with their vectors, and return the rows of these."""
+        path = self.vectors_path
+        try:
+            with locked(path):
+                if left_by(path):
+                    raise VectorsError("an extraction into it was cut off, which the same command goes on with")
+                old = open_vectors(path)
+                with contextlib.closing(Catalogue.of_vectors(path, old.card)) as catalogue:
+                    known = change(list(catalogue.all()))
+                rows = np.arange(len(known), len(known) + len(added))
+                card = replace(old.described(), n=len(known) + len(added), began_as=old.described().lineage)
+                unfinished = UnfinishedVectors(path, (card.n, card.d), {})
+                unfinished.open()
+                unfinished.take_over(old, known)
+                unfinished.write(len(known), np.asarray(added, np.float32))
+                appended = [replace(photo, row=row) for photo, row in zip(photos, rows.tolist(), strict=True)]
+                unfinished.checkpoint(len(added), appended)
+                unfinished.finish(card)
+        except (OSError, BusyError, VectorsError) as error:
+            raise StoreError(f"{path} can't be changed: {error}") from error
+        self._refreshed()
+        return rows
 
     def facts(self, rows: Sequence[int] | Ids) -> list[Facts]:
         """See `Store.facts`."""

@@ -121,7 +121,7 @@ def build_index(
             can't be written.
         BusyError: another run is writing the index.
     """
-    _check_folder(output)
+    check_folder(output)
     n, d = vectors.array.shape
     rows, measure = _survey(vectors, progress)
     centring = settings if measure.mean is not None else replace(settings, pca=None)
@@ -136,12 +136,13 @@ def build_index(
         nprobe=1,
         rerank=rerank_for(len(rows)),
         train_seconds=0,
+        trained_n=len(rows),
         vectors=relative_to_card(vectors.path, output),
         vectors_card=vectors.described(),
     )
-    with _faiss_errors(f"build {card.index} from {card.n:,} vectors of dimension {d}"):
+    with faiss_errors(f"build {card.index} from {card.n:,} vectors of dimension {d}"):
         index = _built(fitted, vectors, rows, measure, card, progress)
-    _write(index, output, card)
+    write_index(index, output, card)
     return card
 
 
@@ -154,7 +155,7 @@ def _built(
     measure = _learnt(settings, vectors, rows, measure)
     index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
-    asking = _asking(rows, trained_on)
+    asking = sample_to_ask(rows, trained_on)
     queries = measure.units(vectors.array[asking])
     adding = _adding(index, vectors, measure, progress)
     exact = exact_neighbours(queries, adding, min(RECALL_K + 1, len(rows)), measure.units)
@@ -162,11 +163,16 @@ def _built(
     whole = _with_measure(index, measure)
     opened = GalleryIndex(whole, card)
     opened.nprobe = card.nprobe = nprobe_for(opened.nlist, card.n)
-    card.self_check = _self_check(opened, replace(vectors, is_mapped=False), asking, exact, trained_on)
+    card.self_check = self_check(opened, replace(vectors, is_mapped=False), asking, exact, trained_on)
     return whole
 
 
-def _check_folder(output: Path) -> None:
+def check_folder(output: Path) -> None:
+    """Find out whether an index can be written, before it is made.
+
+    Raises:
+        GalleryIndexError: its folder is missing, or may not be written to.
+    """
     if not os.access(output.parent, os.W_OK | os.X_OK):
         raise GalleryIndexError(f"{output} can't be written: {output.parent} is no folder that you may write to")
 
@@ -210,7 +216,7 @@ def _scales(variances: Floats, directions: int) -> Floats:
 
 
 @contextlib.contextmanager
-def _faiss_errors(task: str) -> Iterator[None]:
+def faiss_errors(task: str) -> Iterator[None]:
     """Turn what Faiss raises on the way into a sentence."""
     try:
         yield
@@ -224,7 +230,13 @@ def _reason(error: Exception) -> str:
     return str(error).rsplit(": ", 1)[-1].strip()
 
 
-def _write(index: Any, output: Path, card: IndexCard) -> None:
+def write_index(index: Any, output: Path, card: IndexCard) -> None:
+    """Put an index with its card, of which size and digest are filled in, in the place of an earlier one.
+
+    Raises:
+        GalleryIndexError: it can't be written.
+        BusyError: another run is writing it.
+    """
     import faiss
 
     try:
@@ -238,7 +250,7 @@ def _write(index: Any, output: Path, card: IndexCard) -> None:
         ) from error
 
 
-def _asking(rows: Ids, trained_on: Ids) -> Ids:
+def sample_to_ask(rows: Ids, trained_on: Ids) -> Ids:
     """Return the rows to check an index with: not those that it was trained on, unless there are too few others."""
     others = np.setdiff1d(rows, trained_on, assume_unique=True)
     candidates = others if len(others) >= CHECK_QUERIES else rows
@@ -248,19 +260,19 @@ def _asking(rows: Ids, trained_on: Ids) -> Ids:
 def _adding(index: Any, vectors: VectorFile, measure: Measure, progress: Progress) -> Iterator[tuple[int, Floats]]:
     """Yield the chunks of a vectors file, each once its rows are in the index; one pass serves two purposes."""
     for start, chunk in vectors.chunks():
-        index.add(_reduced(measure, chunk))
+        index.add(reduced(measure, chunk))
         progress("adding", (start + len(chunk)) / len(vectors.array))
         yield start, chunk
 
 
-def _reduced(measure: Measure, vectors: Floats) -> Floats:
+def reduced(measure: Measure, vectors: Floats) -> Floats:
     """Return what the index keeps of vectors (n, d): the components of their units, or these themselves."""
     units = measure.units(vectors)
     return units @ measure.components.T if len(measure.components) else units
 
 
 def _trained(settings: IndexSettings, vectors: VectorFile, rows: Ids, measure: Measure) -> tuple[Any, Ids]:
-    """Return a trained index of what `_reduced` gives, and which of some rows it was trained on."""
+    """Return a trained index of what `reduced` gives, and which of some rows it was trained on."""
     index = _untrained(settings, len(measure.components) or vectors.array.shape[1])
     size = 0 if index.is_trained else settings.train_size or _points_to_train(index)
     sample = np.sort(np.random.default_rng(SEED).choice(rows, min(size, len(rows)), replace=False))
@@ -305,7 +317,7 @@ def _ivf_pq(settings: IndexSettings, d: int) -> Any:
 
 
 def _with_measure(index: Any, measure: Measure) -> Any:
-    """Return an index that takes vectors as they are, and holds what `_reduced` does to them."""
+    """Return an index that takes vectors as they are, and holds what `reduced` does to them."""
     import faiss
 
     if measure.mean is None:
@@ -348,11 +360,11 @@ def _train(index: Any, vectors: VectorFile, rows: Ids, measure: Measure) -> None
 
 def _transformed(transforms: Iterable[Any], vectors: VectorFile, rows: Ids, measure: Measure) -> Floats:
     """Return what an index keeps of rows (r,) of a vectors file, put through transforms."""
-    blocks = (_reduced(measure, block) for block in vectors.sample(rows))
+    blocks = (reduced(measure, block) for block in vectors.sample(rows))
     return np.concatenate([reduce(lambda kept, each: each.apply(kept), transforms, block) for block in blocks])
 
 
-def _self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids, exact: Ids, trained_on: Ids) -> dict[str, Any]:
+def self_check(index: GalleryIndex, vectors: VectorFile, rows: Ids, exact: Ids, trained_on: Ids) -> dict[str, Any]:
     """Measure recall@k against exact search, with rows of the gallery as queries that must not find themselves."""
     k = min(RECALL_K, index.card.n - 1)
     if k < 1:

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import Failure, VectorsCard, commit
-from similar_images.files import catalogue_path, digest, names_path, part_of, readable_size, sealed
+from similar_images.files import card_path, catalogue_path, digest, names_path, part_of, readable_size, sealed
 from similar_images.photos.file_list import write_file_list
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.facts import Facts
-from similar_images.store.vectors import VectorsError
+from similar_images.store.vectors import VectorFile, VectorsError
 
 
 class Left(NamedTuple):
@@ -44,7 +44,8 @@ class UnfinishedVectors:
     Attributes:
         path: the final .npy file; rows are written to `path` + ".part" until `finish`.
         shape: (n, d).
-        made_of: what the run depends on, in JSON's own types; going on with anything else is refused.
+        made_of: what the run depends on, in JSON's own types; going on with anything else is refused. A run that
+            depends on nothing is never gone on with.
         done: how many of the rows to compute are safely on disk, in the order of computing.
         catalogue: what is known of the photos so far.
     """
@@ -113,6 +114,19 @@ class UnfinishedVectors:
         self._file.seek(len(self._header) + 4 * row * self.shape[1])
         self._file.write(np.ascontiguousarray(vectors, "<f4").data)
 
+    def take_over(self, old: VectorFile, photos: Sequence[Facts]) -> None:
+        """Write the vectors of an earlier state, zeros where there is no photo any more.
+
+        Args:
+            old: the earlier state.
+            photos: what is known of the photos of its rows now.
+        """
+        absent = np.array([photo.state != "present" for photo in photos])
+        for start, vectors in old.chunks():
+            vectors[absent[start : start + len(vectors)]] = 0
+            self.write(start, vectors)
+        self.checkpoint(0, photos)
+
     def checkpoint(self, done: int, photos: Iterable[Facts]) -> None:
         """Make what has been written safe, so that a run that is killed goes on from here.
 
@@ -149,6 +163,7 @@ class UnfinishedVectors:
         card.file_list_digest = digest(part_of(names_path(self.path)))
         card.catalogue_digest = sealed(self._catalogue_part)
         commit(self.path, card)
+        card_path(catalogue_path(self.path)).unlink(missing_ok=True)  # of one that was made from the list
 
     def close(self) -> None:
         """Leave the file for a later run to go on with."""
@@ -169,7 +184,7 @@ def left_by(path: Path) -> Left | None:
         return None
     with contextlib.suppress(sqlite3.Error, ValueError), contextlib.closing(Catalogue.resume(catalogue)) as made:
         made_of, done = made.note("made_of"), made.note("done")
-        return Left(json.loads(made_of), int(done)) if made_of and done else None
+        return Left(json.loads(made_of), int(done)) if made_of not in (None, "{}") and done else None
     return None  # a damaged record vouches for nothing
 
 

@@ -126,10 +126,14 @@ class VectorFile:
         d: int = self.array.shape[1]
         return max(1, size // (4 * d))
 
-    def chunks(self) -> Iterator[tuple[int, Floats]]:
-        """Yield (first row, rows) in order, each a copy of about 64 MB whose pages don't stay mapped."""
+    def chunks(self, first: int = 0) -> Iterator[tuple[int, Floats]]:
+        """Yield (first row, rows) in order, each a copy of about 64 MB whose pages don't stay mapped.
+
+        Args:
+            first: the row to begin with.
+        """
         rows = self._rows_in(CHUNK_BYTES)
-        for start in range(0, len(self.array), rows):
+        for start in range(first, len(self.array), rows):
             chunk = np.array(self.array[start : start + rows], np.float32)
             self._unmap()
             yield start, chunk

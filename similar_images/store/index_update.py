@@ -1,0 +1,99 @@
+"""An index that follows its vectors file: what was appended is added, what left is masked, nothing is trained."""
+
+import contextlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from similar_images.cards import IndexCard
+from similar_images.store.catalogue import Catalogue
+from similar_images.store.exact_search import exact_neighbours
+from similar_images.store.faiss_index import EXACT, GalleryIndex, GalleryIndexError, chain_of, nprobe_for, rerank_for
+from similar_images.store.index_building import (
+    RECALL_K,
+    Progress,
+    check_folder,
+    faiss_errors,
+    reduced,
+    sample_to_ask,
+    self_check,
+    write_index,
+)
+from similar_images.store.vectors import VectorFile
+
+GROWN = 1.1  # since it was checked: then the index is checked again
+LOST = 0.01  # of the recall that it had when it was built: then building it again pays
+
+
+def update_index(vectors: VectorFile, output: Path, progress: Progress = lambda step, share: None) -> IndexCard:
+    """Add the rows that a vectors file got since its index was filled, and mask those that have no photo any more.
+
+    The index is checked against exact search once it has grown by a tenth since it was checked.
+
+    Args:
+        vectors: a later state of what the index was built from.
+        output: the .faiss.index file.
+        progress: see `build_index`.
+
+    Returns:
+        The card of the index.
+
+    Raises:
+        GalleryIndexError: there is no such index, it is of other vectors, or can't be written.
+        BusyError: another run is writing it.
+    """
+    described = vectors.described()
+    if (card := GalleryIndex.open(output).card).vectors_card == described:
+        return card
+    opened = GalleryIndex.open(output, to_add=True)
+    card, whole = opened.card, opened.whole
+    check_folder(output)
+    with faiss_errors(f"add to {card.index}"):
+        is_earlier = card.vectors_card.lineage == described.lineage and whole.ntotal == opened.rows <= described.n
+        if not is_earlier:
+            raise GalleryIndexError(
+                f"{output} is no index of earlier rows of {vectors.path}: build it with --overwrite"
+            )
+        empty = _append(whole, opened, vectors, progress)
+    with contextlib.closing(Catalogue.of_vectors(vectors.path, described)) as catalogue:
+        card.missing = sorted({*card.missing, *empty, *catalogue.absent.tolist()})
+    card.vectors_card, card.n = described, described.n - len(card.missing)
+    card.nprobe, card.rerank = max(card.nprobe, nprobe_for(opened.nlist, card.n)), max(card.rerank, rerank_for(card.n))
+    if card.n > GROWN * card.self_check.get("n", card.trained_n):
+        progress("checking", 0)
+        card.first_check = card.first_check or card.self_check
+        card.self_check = _checked(GalleryIndex(whole, card), vectors)
+    write_index(whole, output, card)
+    return card
+
+
+def why_build_again(card: IndexCard) -> str | None:
+    """Return what would get better if an index that only was added to were built again, None for nothing."""
+    recalls = [check.get("recall_reranked", 0.0) for check in (card.first_check, card.self_check)]
+    if card.first_check and recalls[0] - recalls[1] > LOST:
+        return f"recall@{card.self_check['k']} has fallen from {recalls[0]:.3f} to {recalls[1]:.3f}"
+    if card.index in EXACT and card.asked_for not in EXACT and card.n >= 2 * card.trained_n:
+        return f"each search compares all of {card.n:,} photos"
+    return None
+
+
+def _append(whole: Any, opened: GalleryIndex, vectors: VectorFile, progress: Progress) -> list[int]:
+    """Add the rows that an index doesn't have, and return which of them are zeros."""
+    holder = chain_of(whole)[1] if opened.measure.mean is not None else whole
+    empty: list[int] = []
+    for start, chunk in vectors.chunks(opened.rows):
+        holder.add(reduced(opened.measure, chunk))
+        empty += (start + np.flatnonzero(~chunk.any(axis=1))).tolist()
+        progress("adding", (start + len(chunk)) / len(vectors.array))
+    whole.ntotal = holder.ntotal
+    return empty
+
+
+def _checked(index: GalleryIndex, vectors: VectorFile) -> dict[str, Any]:
+    card, units = index.card, index.measure.units
+    rows = sample_to_ask(np.setdiff1d(np.arange(index.rows), card.missing), trained_on=np.zeros(0, np.int64))
+    exact = exact_neighbours(units(vectors.array[rows]), vectors.chunks(), min(RECALL_K + 1, card.n), units)
+    check = self_check(index, replace(vectors, is_mapped=False), rows, exact, np.arange(card.trained_n))
+    return check | {"n": card.n}
