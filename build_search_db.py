@@ -7,15 +7,16 @@ if __name__ == "__main__":  # before the other imports, which take a while
     begin()
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
 from similar_images.files import is_half_in_place, readable_size
 from similar_images.script import OneSentence
-from similar_images.store.faiss_index import EXACT, SUFFIX
+from similar_images.store.faiss_index import EXACT, index_path
 from similar_images.store.index_building import IndexSettings, build_index
-from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
+from similar_images.store.index_update import update_index, why_build_again
 from similar_images.store.vectors import open_vectors
 
 
@@ -56,24 +57,31 @@ class NumberOr(click.ParamType):
 @click.option("--factory", help="A string for faiss.index_factory instead of the four options above.")
 @click.option("--train_size", type=click.IntRange(min=1), help="Vectors to train on.  [default: enough]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing index.")
+@click.option("--update", is_flag=True, help="Add to an existing index what its vectors file got, without training.")
 @click.option("-v", "--verbose", is_flag=True, help="Say more about the index.")
-def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factory, train_size, overwrite, verbose):
+def main(
+    input_vectors, output_filename, dimension, nlist, m, nbits, pca, factory, train_size, overwrite, update, verbose
+):
     """Build the Faiss index of a vectors file and check it against exact search.
 
     The default compares centred vectors: 100 inverted lists of 16 codes of 8 bits find candidates, 128 principal
     components rank these. --pca none gives the published index, IVF100,PQ16 of the raw cosine. A gallery too small to
     train that gets less: fewer lists, so that each has 39 vectors, and below 1,024 vectors an exact index.
     """
-    output = output_filename or input_vectors.with_name(input_vectors.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
+    output = output_filename or index_path(input_vectors)
     with OneSentence("stopped: no index was written"):
         vectors = open_vectors(input_vectors)
         if dimension not in (None, vectors.array.shape[1]):
             raise ValueError(f"{input_vectors} holds vectors of dimension {vectors.array.shape[1]}, not {dimension}")
-        if output.exists() and not (overwrite or is_half_in_place(output)):
-            raise ValueError(f"{output} exists: keep it, or build it again with --overwrite")
+        if output.exists() and not (overwrite or update or is_half_in_place(output)):
+            raise ValueError(f"{output} exists: keep it, --update it, or build it again with --overwrite")
         settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
         with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            card = build_index(vectors, output, settings, lambda step, share: _show(bar, step, share))
+            show = partial(_show, bar)
+            if update and output.exists():
+                card = update_index(vectors, output, show)
+            else:
+                card = build_index(vectors, output, settings, show)
     if card.index != card.asked_for:
         click.echo(f"{card.asked_for} does not fit {card.n:,} vectors of dimension {card.d}: {card.index} does.")
     size = f"{card.n:,} vectors, {readable_size(card.bytes)}"
@@ -86,6 +94,8 @@ def main(input_vectors, output_filename, dimension, nlist, m, nbits, pca, factor
         click.echo(
             f"  recall@{check['k']} {check[f'recall_{name}']:.3f}, {check[f'ms_{name}']:.2f} ms per query, {words}"
         )
+    if reason := why_build_again(card):
+        click.echo(f"  {reason}: building it again with --overwrite mends that")
     if verbose and check:
         whether = "which it was trained on too" if check["trained_on_queries"] else "which it was not trained on"
         click.echo(

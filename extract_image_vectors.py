@@ -21,7 +21,9 @@ from similar_images.extraction.extraction import check_request, earlier_rows, ex
 from similar_images.photos.file_list import list_photos, read_file_list
 from similar_images.photos.images import source_name
 from similar_images.script import OneSentence
-from similar_images.store.vectors import SUFFIX
+from similar_images.store.faiss_index import GalleryIndexError, index_path
+from similar_images.store.index_update import update_index, why_build_again
+from similar_images.store.vectors import SUFFIX, open_vectors
 
 PUBLISHED_MODEL = Path("vgg_4096.keras")
 
@@ -123,6 +125,8 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         with encoding_bar(len(names)) as update_bar:
             done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
                            update=update, strict=strict, progress=update_bar)  # fmt: skip
+        index = index_path(output)
+        followed = follow(index, output) if update and index.exists() else None
     click.echo(
         f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
         f"({done.encoded / (done.seconds or 1):.1f} photos/s), {done.kept:,} kept, "
@@ -134,10 +138,23 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
     latest, *before = done.made_with
     others = f", beside earlier rows by {' and '.join(before)}" if before else ""
     click.echo(f"  {latest}{others}; of the time went {waits}")
+    if followed:
+        click.echo(f"  {index}: {followed}")
     for failure in done.failures if verbose else done.failures[:10]:
         click.echo(f"  {source_name(failure.name)}: {failure.reason}")
     if len(done.failures) > 10 and not verbose:
         click.echo(f"  and {len(done.failures) - 10:,} more: all are named in {output}.json, and here with -v")
+
+
+def follow(index, vectors):
+    """Bring the index of a vectors file up to date, and return what became of it."""
+    try:
+        card = update_index(open_vectors(vectors), index)
+    except GalleryIndexError as error:
+        return f"not brought up to date, {error}"
+    reason = why_build_again(card)
+    advice = f"; {reason}: build_search_db.py --overwrite mends that" if reason else ""
+    return f"{card.n:,} photos, {card.n - card.trained_n:+,} since it was trained{advice}"
 
 
 @contextmanager

@@ -28,8 +28,9 @@ from similar_images.photos.file_list import list_photos
 from similar_images.photos.samples import draw_samples
 from similar_images.script import OneSentence
 from similar_images.search.gallery import Gallery
-from similar_images.store.faiss_index import SUFFIX
+from similar_images.store.faiss_index import index_path
 from similar_images.store.index_building import IndexSettings, build_index
+from similar_images.store.index_update import update_index, why_build_again
 from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.store.vectors import open_vectors
 
@@ -109,13 +110,13 @@ def samples(folder):
 def prepare(photos, folder, encoder_name=None):
     """Return the index of a folder of photos, with vectors and index brought up to date."""
     vectors = folder / f"{photos.resolve().name or 'photos'}{VECTORS_SUFFIX}"
-    index = folder / vectors.name.replace(VECTORS_SUFFIX, SUFFIX)
+    index = index_path(vectors)
     names = list_photos(photos)
     encoder = chosen_encoder(encoder_name)
     updates = is_made_of(vectors, photos, encoder)
     if not updates or needs_update(names, photos, vectors):
         encode(names, photos, vectors, encoder, updates)
-    if not belongs(index, vectors):
+    if not follows(index, vectors):
         click.echo("Building the index ...")
         build_index(open_vectors(vectors), index, IndexSettings())
     return index
@@ -131,12 +132,14 @@ def is_made_of(vectors, photos, encoder):
     return is_of_folder and card.weights_digest == encoder.weights_digest
 
 
-def belongs(index, vectors):
-    """Return whether an index can be searched, and was built from what a vectors file holds now."""
+def follows(index, vectors):
+    """Bring an index up to date; return whether it can be searched, and as well as one that is built again."""
     try:
-        return Gallery.open(index).card.digest == open_vectors(vectors).card.digest
+        card = update_index(open_vectors(vectors), index)
+        Gallery.open(index)
     except ValueError:
         return False
+    return why_build_again(card) is None
 
 
 def chosen_encoder(name):

@@ -173,7 +173,7 @@ def test_demo_makes_a_gallery_of_the_compact_encoder_again(work: Path, monkeypat
     vectors = work / "out" / "photos.saved_predictions.npy"
     write_card(vectors, replace(open_vectors(vectors).card, encoder="compact", weights_digest="0" * 64))
     assert "Encoded 6 photos" in invoke(*command).stdout
-    assert Gallery.open(work / "out" / "photos.faiss.index").card.encoder == "efficientnet_lite0"
+    assert Gallery.open(work / "out" / "photos.faiss.index").encoder_label == "efficientnet_lite0"
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])

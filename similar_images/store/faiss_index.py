@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from similar_images.cards import CardError, IndexCard, read_card
 from similar_images.files import BusyError, is_unchanged, mend, opened_path
 from similar_images.store.measure import Comparison, Measure
+from similar_images.store.vectors import SUFFIX as VECTORS_SUFFIX
 from similar_images.store.vectors import VectorFile
 
 Floats = NDArray[np.float32]
@@ -317,6 +318,11 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+def index_path(vectors_path: Path) -> Path:
+    """Return where the index of a vectors file lies unless another place is chosen."""
+    return vectors_path.with_name(vectors_path.name.removesuffix(VECTORS_SUFFIX) + SUFFIX)
 
 
 def nprobe_for(nlist: int, n: int) -> int:

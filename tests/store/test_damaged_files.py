@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import write_vectors
+from msgspec.structs import replace
 
+from similar_images.cards import VectorsCard, read_card, write_card
 from similar_images.files import card_path
 from similar_images.search.gallery import Gallery, GalleryError
 from similar_images.store.index_building import IndexSettings, build_index
@@ -69,6 +71,11 @@ def test_open_of_a_damaged_file_is_refused_or_answers_as_before(whole: Path, tmp
 def test_open_with_a_damaged_catalogue_makes_it_again(whole: Path, tmp_path: Path, name: str) -> None:
     expected, chance = answers(whole), random.Random(name)
     shutil.copytree(whole, tmp_path / "copy")
+    if name != CATALOGUE:  # vectors that were made before there were catalogues
+        vectors = tmp_path / "copy" / VECTORS
+        write_card(vectors, replace(read_card(vectors, VectorsCard), catalogue_digest=None))
+        (tmp_path / "copy" / CATALOGUE).unlink()
+        assert answers(tmp_path / "copy") == expected
     content = (tmp_path / "copy" / name).read_bytes()
     for _ in range(TIMES):
         (tmp_path / "copy" / name).write_bytes(damaged(content, chance))
