@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple, TypeVar
@@ -13,6 +14,8 @@ from similar_images.photos.photo_files import open_photo
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 CAMERA_LENGTH = 80
+
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # about damaged EXIF, in which we expect anything
 
 Given = TypeVar("Given")
 Read = TypeVar("Read")
