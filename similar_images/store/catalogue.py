@@ -195,7 +195,7 @@ class Catalogue:
             conditions.append("taken >= ? AND substr(taken, 1, length(?)) <= ?")
             values += [first, last, last]
         if among.folder is not None or among.pattern.strip():
-            conditions.append("fits(name)")
+            conditions.append("fits(CAST(name AS BLOB))")
         fits = among.name_fits()
         matching = np.zeros(len(self), np.bool_)
         matching[self._rows(f"SELECT row FROM photos WHERE {' AND '.join(conditions)}", values, fits)] = True
@@ -232,7 +232,8 @@ class Catalogue:
 
     def _rows(self, query: str, values: Iterable[Any] = (), fits: Callable[[str], bool] | None = None) -> Ids:
         with READING:
-            self._connection.create_function("fits", 1, fits, deterministic=True)
+            if fits:  # whose names come as bytes, since Python's text can't be any
+                self._connection.create_function("fits", 1, lambda name: fits(os.fsdecode(name)), deterministic=True)
             return np.fromiter((row for (row,) in self._connection.execute(query, tuple(values))), np.int64)
 
 

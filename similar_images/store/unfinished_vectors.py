@@ -162,6 +162,7 @@ class UnfinishedVectors:
         ]
         card.file_list_digest = digest(part_of(names_path(self.path)))
         card.catalogue_digest = sealed(self._catalogue_part)
+        card_path(catalogue_path(self.path)).unlink(missing_ok=True)  # of one that was made on opening
         commit(self.path, card)
         card_path(catalogue_path(self.path)).unlink(missing_ok=True)  # of one that was made from the list
 
