@@ -10,14 +10,20 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from similar_images.store.vectors import VectorFile
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+STATEMENTS = ("INSERT", "COMMIT")  # by which SQLite changes the disk
 FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
@@ -75,17 +81,28 @@ def main(template: Path, script: str, *arguments: str) -> None:
 
 def kill_before_change(number: int) -> None:
     """Have this process killed when it is about to change the disk for the number-th time."""
+    from similar_images.store import catalogue
+
     left = number
 
-    def count(event: str, arguments: tuple) -> None:
+    def count() -> None:
         nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(event: str, arguments: tuple) -> None:
         writes = event == "open" and isinstance(arguments[0], str) and arguments[2] & FOR_WRITING
         if event in CHANGES or writes:
-            left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            count()
 
-    sys.addaudithook(count)
+    def watched(path: Path, how: str) -> sqlite3.Connection:
+        connection = connected(path, how)
+        connection.set_trace_callback(lambda statement: count() if statement.startswith(STATEMENTS) else None)
+        return connection
+
+    connected, catalogue._connected = catalogue._connected, watched
+    sys.addaudithook(watch)
 
 
 def open_what_is_there() -> None:
@@ -95,7 +112,7 @@ def open_what_is_there() -> None:
 
     try:
         for vectors in Path().glob("*.npy"):
-            open_vectors(vectors)
+            check_rows(open_vectors(vectors))
         for index in Path().glob("*.faiss.index"):
             gallery = Gallery.open(index)
             for row in range(len(gallery)):
@@ -103,6 +120,17 @@ def open_what_is_there() -> None:
     except (GalleryError, VectorsError):
         sys.exit(3)
     sys.exit(0)
+
+
+def check_rows(vectors: "VectorFile") -> None:
+    """Check that catalogue, list and vectors agree about every row."""
+    from similar_images.photos.file_list import read_file_list
+    from similar_images.store.catalogue import Catalogue
+    from similar_images.store.vectors import list_path
+
+    photos = list(Catalogue.of_vectors(vectors.path, vectors.card).all())
+    assert [photo.state == "present" for photo in photos] == vectors.array.any(axis=1).tolist()
+    assert [photo.name for photo in photos] == read_file_list(list_path(vectors.path))
 
 
 def in_child(folder: Path, what: Callable[[], object]) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from conftest import run
 from killed_runs import State, killed_runs
 
 VECTORS, INDEX = "photos.saved_predictions.npy", "photos.faiss.index"
+CATALOGUE = "photos.catalogue.sqlite"
 EXTRACT = ("-d", "photos", "--encoder", "mobilenet_v2", "--weights", "none", "--precision", "f32", "-b", "1")
 BUILD = ("-i", VECTORS)
 DEMO = ("--images", "photos", "--folder", ".", "--encoder", "efficientnet_lite0", "--no-open")
@@ -49,9 +50,19 @@ def test_extract_killed_at_any_change_is_finished_by_the_same_command(work: Path
     check(killed_runs(work, "extract_image_vectors", *EXTRACT), [VECTORS, f"{VECTORS}.txt"])
 
 
-def test_update_killed_at_any_change_is_finished_by_the_same_command(work: Path) -> None:
+def test_update_killed_at_any_change_is_finished_by_the_same_command(work: Path, photos: Path) -> None:
     remove(work, INDEX)
+    (work / "photos" / "00.jpg").rename(work / "photos" / "renamed.jpg")
+    shutil.copy(photos / "sea" / "00.jpg", work / "photos" / "01.jpg")
     check(killed_runs(work, "extract_image_vectors", *EXTRACT, "--update"), [VECTORS, f"{VECTORS}.txt"])
+
+
+def test_rename_killed_at_any_change_is_followed_by_the_same_command(work: Path) -> None:
+    remove(work, INDEX)
+    (work / "photos" / "02.jpg").unlink()
+    (work / "photos" / "00.jpg").rename(work / "photos" / "renamed.jpg")
+    outputs = [VECTORS, f"{VECTORS}.txt", f"{VECTORS}.json", CATALOGUE]
+    check(killed_runs(work, "extract_image_vectors", *EXTRACT, "--update"), outputs)
 
 
 @pytest.mark.parametrize("is_there", [False, True])

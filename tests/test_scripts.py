@@ -163,6 +163,9 @@ def test_demo_builds_from_odd_folder_and_starts_quickly_again(work: Path) -> Non
     shutil.copy(folder / "car" / "00.jpg", folder / "new.jpg")
     more = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
     assert "Encoded 1 photos" in more.stdout and index.stat().st_mtime_ns > built
+    shutil.copy(folder / "car" / "01.jpg", folder / "new.jpg")  # another photo of the same name
+    changed = run("run_demo.py", "--no-open", "--folder", "out", cwd=work, IMAGES=str(folder), KERAS_HOME=str(work))
+    assert "Encoded 1 photos" in changed.stdout
 
 
 @pytest.mark.usefixtures("lite0")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import Failure, VectorsCard, commit
-from similar_images.files import card_path, catalogue_path, digest, names_path, part_of, readable_size, sealed
+from similar_images.files import catalogue_path, digest, names_path, part_of, readable_size, sealed
 from similar_images.photos.file_list import write_file_list
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.facts import Facts
@@ -162,7 +162,6 @@ class UnfinishedVectors:
         ]
         card.file_list_digest = digest(part_of(names_path(self.path)))
         card.catalogue_digest = sealed(self._catalogue_part)
-        card_path(catalogue_path(self.path)).unlink(missing_ok=True)  # of one that was made on opening
         commit(self.path, card)
         card_path(catalogue_path(self.path)).unlink(missing_ok=True)  # of one that was made from the list
 

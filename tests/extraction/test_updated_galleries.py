@@ -3,19 +3,22 @@
 import os
 import shutil
 import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import invoke
 from PIL import Image
 
-from similar_images.encoding.encoders import Encoder
+from similar_images.encoding.encoders import Encoder, EncoderSpec
 from similar_images.encoding.runtimes import Runtime
 from similar_images.extraction.extraction import Extraction, extract, needs_update
 from similar_images.files import card_path, catalogue_path, digest
-from similar_images.photos.file_list import list_photos, read_file_list
-from similar_images.photos.images import ImageReadError
+from similar_images.photos.file_list import list_photos, read_file_list, write_file_list
+from similar_images.photos.images import ImageReadError, Pixels
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.facts import Facts
 from similar_images.store.vectors import VectorsError, open_vectors
@@ -241,7 +244,7 @@ def test_update_of_an_older_gallery_takes_photos_for_unchanged_and_records_them(
     steps: list[int] = []
     done = extract(list_photos(folder), folder, output, runtime, update=True, progress=steps.append)
     assert (done.encoded, done.counts, known(output)) == (0, counts(), expected)
-    assert sum(steps) == 9 and min(steps) >= 0
+    assert sum(steps) == 9 and min(steps) >= 0 and not card_path(catalogue_path(output)).exists()
     assert not needs_update(list_photos(folder), folder, output)
 
 
@@ -252,6 +255,39 @@ def test_update_of_a_renamed_photo_of_an_older_gallery_removes_and_adds(
     (folder / "car" / "00.jpg").rename(folder / "car" / "new.jpg")
     assert update(folder, output, runtime).counts == counts(added=1, removed=1)
     check_vectors(folder, output, runtime)
+
+
+@dataclass
+class Ones:
+    """A runtime of vectors of ones, see `runtimes.Runtime`."""
+
+    encoder: Encoder
+    name: str = "none"
+    precision: str = "f32"
+    agreement: float = 1.0
+    batch_size: int = 32
+
+    def encode(self, pixels: Pixels) -> np.ndarray:
+        return np.ones((len(pixels), self.encoder.dimension), np.float32)
+
+    def encode_all(self, batches: Iterable[tuple[Any, Pixels]]) -> Iterator[tuple[Any, np.ndarray]]:
+        for tag, pixels in batches:
+            yield tag, self.encode(pixels)
+
+
+def test_update_of_published_vectors_without_a_card_appends_what_the_same_encoder_makes(folder: Path) -> None:
+    output, names = folder.parent / "list.txt.saved_predictions.npy", list_photos(folder)
+    published = np.arange(8 * 4096, dtype=np.float32).reshape(8, 4096) + 1
+    np.save(output, published)
+    write_file_list(folder.parent / "list.txt", names[:8])
+    spec = EncoderSpec("vgg16", "fc2", "imagenet", "keras")
+    with pytest.raises(VectorsError, match="another encoder"):
+        other = Encoder(replace(spec, resize="bilinear"), (224, 224), 4096, "0" * 64)
+        extract(names, folder, output, Ones(other), update=True)
+    done = extract(names, folder, output, Ones(Encoder(spec, (224, 224), 4096, "0" * 64)), update=True)
+    assert (done.encoded, done.counts) == (1, counts(added=1))
+    assert np.array_equal(np.load(output), [*published, np.ones(4096)])
+    assert [photo.digest for photo in known(output)] == [digest(folder / name) for name in names]
 
 
 @pytest.mark.parametrize("damage", ["cut off", "gone", "of other vectors"])

@@ -42,31 +42,31 @@ def test_unfinished_vectors_go_on_from_the_last_checkpoint_only_with_the_same_op
 
 
 def test_unfinished_vectors_ignore_the_record_of_a_run_that_is_gone(tmp_path: Path) -> None:
-    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"})
     first.open()
     first.checkpoint(1, [Facts(0, "0.jpg")])
     first.close()
     (tmp_path / "a.npy.part").unlink()
-    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"})
     assert again.open() is False and again.done == 0
     again.close()  # killed before its first checkpoint
-    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open() is False
+    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"}).open() is False
 
 
 @pytest.mark.parametrize("size", [0, 100, 5000])
 def test_unfinished_vectors_ignore_a_damaged_record(tmp_path: Path, size: int) -> None:
-    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"})
     first.open()
     first.checkpoint(1, [Facts(0, "0.jpg")])
     first.close()
     os.truncate(tmp_path / "a.npy.catalogue.sqlite.part", size)
-    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {}).open() is False
+    assert UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"}).open() is False
 
 
 def test_unfinished_vectors_of_a_killed_process_go_on_with_all_that_it_made_safe(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
-        first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+        first = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"})
         first.open()
         for row in range(2):
             first.write(row, ROWS[row : row + 1])
@@ -75,7 +75,7 @@ def test_unfinished_vectors_of_a_killed_process_go_on_with_all_that_it_made_safe
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert (tmp_path / "a.npy.catalogue.sqlite.part-wal").exists()
-    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {})
+    again = UnfinishedVectors(tmp_path / "a.npy", (3, 4), {"encoder": "test"})
     assert again.open() is True and (again.done, len(again.catalogue)) == (2, 2)
     again.write(2, ROWS[2:])
     again.checkpoint(3, [Facts(2, "2.jpg")])
