@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import Failure, VectorsCard, commit
-from similar_images.files import catalogue_path, digest, names_path, part_of, readable_size, sealed
+from similar_images.files import card_path, catalogue_path, digest, names_path, part_of, readable_size, sealed
 from similar_images.photos.file_list import write_file_list
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.facts import Facts
