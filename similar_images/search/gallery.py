@@ -214,7 +214,7 @@ class Gallery:
         nprobe: int | None = None,
         rerank: int | None = None,
         among: Among | None = None,
-        apart: float = 0,
+        suppress_near_duplicates: float = 0,
         focus: float | None = None,
         expand: int = 0,
         max_distance: float | None = None,
@@ -230,15 +230,15 @@ class Gallery:
             rerank: how many of the index's candidates to compare exactly; 0 compares them by what the index holds, None
                 is for its card's.
             among: which photos may be found; None for all. k of these are found.
-            apart: greedy near-duplicate suppression: a hit that is at most this far from a better one is left out. 0
-                leaves out none. The nearest 5,000 are looked at, or k or `rerank` where that is more.
+            suppress_near_duplicates: leaves out hits at most this far from a better one, greedily; 0 leaves out none.
+                It looks at the nearest 5,000, or k or `rerank` where that is more.
             focus: below 0 finds the same photo though it was changed, above 0 photos of the same kind, 0 is the centred
                 cosine, see `measure`; -1 to 1. None for 0.1, or 0 where the index has no components.
             expand: search again by the query and this many of its first hits, see `query_expansion`; 0 for a single
                 search. Near-duplicates of the query and the first hit stay first; all other distances are to the
                 expanded query.
-            max_distance: leaves out what is farther; None leaves out nothing.
-            min_similarity: leaves out what is less similar, -1 to 1; None leaves out nothing.
+            max_distance: the farthest that a hit may be; None for any distance.
+            min_similarity: the least similarity of a hit, -1 to 1; None for any.
             find_photo: whether a path, an address or bytes ask by the photo that is found inside, see `photo_in`; what
                 the gallery has itself stays whole.
 
@@ -249,7 +249,7 @@ class Gallery:
             EncoderError: the encoder can't be loaded.
         """
         _check_numbers(k=(k, 1), nprobe=(nprobe, 1), rerank=(rerank, 0), expand=(expand, 0))
-        _check_fractions(apart=(apart, 0, np.inf))
+        _check_fractions(suppress_near_duplicates=(suppress_near_duplicates, 0, np.inf))
         bounds = {"max_distance": (max_distance, 0, np.inf), "min_similarity": (min_similarity, -1, 1)}
         _check_fractions(**{name: bound for name, bound in bounds.items() if bound[0] is not None})
         if not isinstance(among, Among | None):
@@ -260,7 +260,9 @@ class Gallery:
         asked = [self._asked(query, find_photo) for query in queries]
         if not asked:
             return []
-        ranking = Ranking(self.store, among, Effort(nprobe, rerank), self._focus(focus), expand, apart)
+        ranking = Ranking(
+            self.store, among, Effort(nprobe, rerank), self._focus(focus), expand, suppress_near_duplicates
+        )
         own = [each[0].row if len(each) == 1 and isinstance(each[0], Row) else None for each in asked]
         found = ranking.nearest(self._vectors(asked), own, k)
         return [self._hits(rows[distances <= farthest], distances[distances <= farthest]) for rows, distances in found]

@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def kept_apart(blocks: Iterable[NDArray[np.float32]], distance: float) -> Iterator[int]:
-    """Yield which vectors are kept by greedy near-duplicate suppression, reading no more of them than is asked for.
+def suppress_near_duplicates(blocks: Iterable[NDArray[np.float32]], distance: float) -> Iterator[int]:
+    """Yield which vectors greedy near-duplicate suppression keeps, reading no more of them than needed.
 
     Args:
         blocks: (b, d) float32 each, together all vectors, best first.
-        distance: squared L2; a vector at most this far from one that is kept before it goes.
+        distance: squared L2; a vector at most this far from one that was kept is suppressed.
 
     Yields:
         Their positions, ascending.
@@ -21,15 +21,15 @@ def kept_apart(blocks: Iterable[NDArray[np.float32]], distance: float) -> Iterat
     for block in blocks:
         vectors = block.astype(np.float64)
         is_near = _squared_distances(vectors, vectors) <= distance
-        goes = np.zeros(len(vectors), np.bool_)
+        suppressed = np.zeros(len(vectors), np.bool_)
         for others in kept:
-            goes |= (_squared_distances(vectors, others) <= distance).any(axis=1)
-        stays: list[int] = []
-        for position in np.flatnonzero(~goes).tolist():
-            if not is_near[position, stays].any():
-                stays.append(position)
+            suppressed |= (_squared_distances(vectors, others) <= distance).any(axis=1)
+        kept_here: list[int] = []
+        for position in np.flatnonzero(~suppressed).tolist():
+            if not is_near[position, kept_here].any():
+                kept_here.append(position)
                 yield start + position
-        kept.append(vectors[stays])
+        kept.append(vectors[kept_here])
         start += len(block)
 
 

@@ -1,4 +1,4 @@
-"""What a search does beyond finding the nearest: itself first, neighbours asked by, near-duplicates left out."""
+"""What a search does beyond finding the nearest: itself first, neighbours asked by, near-duplicates suppressed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.search.near_duplicates import kept_apart
+from similar_images.search.near_duplicates import suppress_near_duplicates
 from similar_images.search.query_expansion import expanded
 from similar_images.store.base import Among, Effort, Store
 
@@ -30,7 +30,7 @@ class Ranking:
         effort: how thoroughly to search.
         focus: see `measure`.
         expand: by how many of the first hits to search again, 0 for none.
-        apart: greedy near-duplicate suppression: how far hits must be from each other, 0 for none.
+        suppress_near_duplicates: how far, at least, hits are from each other; 0 suppresses none.
     """
 
     store: Store
@@ -38,7 +38,7 @@ class Ranking:
     effort: Effort
     focus: float
     expand: int
-    apart: float
+    suppress_near_duplicates: float
 
     def nearest(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
         """Return what is found for each query.
@@ -48,16 +48,16 @@ class Ranking:
             own: the row that each query is, which is found before its copies; None for a query from elsewhere.
             k: how many.
         """
-        if not self.apart:
+        if not self.suppress_near_duplicates:
             return self._ranked(vectors, own, k)
-        return [self._apart(vector[None], [row], k) for vector, row in zip(vectors, own, strict=True)]
+        return [self._suppressed(vector[None], [row], k) for vector, row in zip(vectors, own, strict=True)]
 
-    def _apart(self, vector: Floats, own: Sequence[int | None], k: int) -> Found:
+    def _suppressed(self, vector: Floats, own: Sequence[int | None], k: int) -> Found:
         """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
         few = max(k, self.effort.rerank or 0)
         for looked_at in (few, max(few, MOST_LOOKED_AT)):
             ((rows, distances),) = self._ranked(vector, own, looked_at)
-            kept = list(islice(kept_apart(self._units(rows), self.apart), k))
+            kept = list(islice(suppress_near_duplicates(self._units(rows), self.suppress_near_duplicates), k))
             if len(kept) == k or len(rows) < looked_at:
                 break
         return rows[kept], distances[kept]

@@ -211,7 +211,7 @@ class SearchPanel(ipw.VBox):
         """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
         question = self._asked()
         vector, among = question.vector(self.gallery), self._settings.among(question.irrelevant)
-        asked = self._settings.keywords() | {"apart": 0, "expand": 0}
+        asked = self._settings.keywords() | {"suppress_near_duplicates": 0, "expand": 0}
         found = self.gallery.search(vector, among=among, **asked)
         began = time.perf_counter()
         exact = self.gallery.search(vector, among=among, **(asked | asdict(EXHAUSTIVE)))

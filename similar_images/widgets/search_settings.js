@@ -93,7 +93,7 @@ function render({ model, el }) {
   if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
   el.append(
     labelled("Name", "search only photos with such a name; * and ? stand for anything", pattern),
-    range("apart", "Hide near-duplicates", "leave out photos nearer than this distance to a better one; 0 hides none", 0.5, 0.01, 0),
+    range("suppress_near_duplicates", "Hide near-duplicates", "leave out photos nearer than this distance to a better one; 0 hides none", 0.5, 0.01, 0),
     check("numbers", "numbers", "show rank and similarity always, not only under the pointer"),
   );
 

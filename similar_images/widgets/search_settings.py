@@ -11,7 +11,7 @@ from similar_images.store.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.failures import telling
 from similar_images.widgets.message_view import MessageView, module
 
-SEARCHED_BY = ["k", "nprobe", "rerank", "apart", "focus", "expand", "folder", "pattern"]
+SEARCHED_BY = ["k", "nprobe", "rerank", "suppress_near_duplicates", "focus", "expand", "folder", "pattern"]
 MOST_RESULTS = 300
 MOST_FOLDERS = 1000
 
@@ -23,7 +23,7 @@ class SearchSettings(MessageView):
         k: how many hits.
         nprobe: see `Gallery.search`.
         rerank: likewise.
-        apart: likewise.
+        suppress_near_duplicates: likewise.
         focus: likewise; not asked for where the gallery can't be focused.
         expand: likewise.
         folder: the only one to search, None for all.
@@ -37,7 +37,7 @@ class SearchSettings(MessageView):
     k = traitlets.Int().tag(sync=True)
     nprobe = traitlets.Int().tag(sync=True)
     rerank = traitlets.Int().tag(sync=True)
-    apart = traitlets.Float(0).tag(sync=True)
+    suppress_near_duplicates = traitlets.Float(0).tag(sync=True)
     focus = traitlets.Float(FOCUS).tag(sync=True)
     expand = traitlets.Int().tag(sync=True)
     folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
@@ -109,8 +109,8 @@ class SearchSettings(MessageView):
         asked: dict[str, Any] = {"k": self.k}
         if self.nlist:
             asked |= {"nprobe": self.nprobe, "rerank": self.rerank}
-        if self.apart:
-            asked["apart"] = round(self.apart, 4)
+        if self.suppress_near_duplicates:
+            asked["suppress_near_duplicates"] = round(self.suppress_near_duplicates, 4)
         if self.can_focus:
             asked["focus"] = self.focus
         return asked | ({"expand": self.expand} if self.expand else {})

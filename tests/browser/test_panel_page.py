@@ -550,7 +550,7 @@ def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
     found = pick_random(page)
     set_range(page, "Hide near-duplicates", "0.5")
     fewer = names(page)
-    assert fewer == expected(gallery, asked(page)[0], 12, apart=0.5) != found
+    assert fewer == expected(gallery, asked(page)[0], 12, suppress_near_duplicates=0.5) != found
     set_range(page, "Hide near-duplicates", "0")
     assert names(page) == found
 

@@ -114,23 +114,23 @@ def test_search_finds_k_although_they_are_in_lists_far_away(tmp_path: Path) -> N
                 assert len(set(found(hits))) == len(hits) == min(k, 1301)
 
 
-def test_search_apart_finds_what_lies_behind_many_near_duplicates(tmp_path: Path) -> None:
+def test_search_suppressing_near_duplicates_finds_what_lies_behind_many_near_duplicates(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     near = random.standard_normal(64) + 1e-3 * random.standard_normal((1300, 64))
     rows = np.concatenate([near, random.standard_normal((20, 64))])
     opened = gallery_of(rows, tmp_path)
     exact = opened.distances(opened.vector(0), np.arange(1320), focus=0.1)
-    hits = opened.search(0, 10, apart=0.05)
+    hits = opened.search(0, 10, suppress_near_duplicates=0.05)
     assert found(hits)[0] == 0 and len(hits) == 10
     assert set(found(hits)[1:]) <= set(range(1300, 1320))
-    assert found(opened.search(0, 10, nprobe=100, rerank=1320, apart=0.05)) == [
+    assert found(opened.search(0, 10, nprobe=100, rerank=1320, suppress_near_duplicates=0.05)) == [
         0,
         *sorted(range(1300, 1320), key=lambda row: exact[row])[:9],
     ]
-    assert len(opened.search(0, 100, apart=0.05)) == 21
+    assert len(opened.search(0, 100, suppress_near_duplicates=0.05)) == 21
 
 
-def test_search_apart_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: Path) -> None:
+def test_search_suppressing_near_duplicates_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     rows = random.standard_normal(256) + 1e-3 * random.standard_normal((9600, 256))
     opened = gallery_of(rows, tmp_path, "SQ8")
@@ -138,7 +138,7 @@ def test_search_apart_looks_at_5000_at_the_most_and_in_little_memory(tmp_path: P
     vectors = opened.store.vectors
     opened.store.vectors = lambda ids: looked_at.append(len(ids)) or vectors(ids)
     tracemalloc.start()
-    assert found(opened.search(0, 10, apart=0.1)) == [0]
+    assert found(opened.search(0, 10, suppress_near_duplicates=0.1)) == [0]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert sum(looked_at) <= 250 + 5000 and max(looked_at) <= 64 and peak < 5_000_000
@@ -222,9 +222,9 @@ def test_search_with_bad_numbers_or_photos_says_so(gallery: Gallery, tmp_path: P
     for numbers in ({"k": 2.5}, {"k": "3"}, {"nprobe": 0}, {"nprobe": 1.5}, {"rerank": -1}, {"rerank": "all"}):
         with pytest.raises(GalleryError, match="it must be a whole number"):
             gallery.search(0, **numbers)
-    for apart in (-1, np.nan, "near", None):
-        with pytest.raises(GalleryError, match=r"apart=.*: it must be a number, 0 or more"):
-            gallery.search(0, apart=apart)
+    for distance in (-1, np.nan, "near", None):
+        with pytest.raises(GalleryError, match=r"suppress_near_duplicates=.*: it must be a number, 0 or more"):
+            gallery.search(0, suppress_near_duplicates=distance)
     with pytest.raises(ImageReadError, match="no such file"):
         gallery.search(tmp_path / "missing.jpg")
 
@@ -247,7 +247,7 @@ def test_gallery_without_vectors_is_approximate_and_says_so(
     assert "approximate: the vectors file is missing" in repr(opened)
     hits = opened.search(3, k=20)  # by the components that the index holds
     assert hits[0].image_id == 3 and opened._encoder._encoder is None
-    fewer, shared = opened.search([3, 4], 10, apart=0.1), whole.search(3, k=20)
+    fewer, shared = opened.search([3, 4], 10, suppress_near_duplicates=0.1), whole.search(3, k=20)
     assert len({hit.image_id for hit in hits} & {hit.image_id for hit in shared}) > 15 and len(fewer) == 10
 
 
@@ -336,7 +336,12 @@ def test_search_leaves_out_what_is_not_similar_enough(gallery: Gallery) -> None:
 def test_search_many_finds_what_each_search_finds(gallery: Gallery, photos: Path) -> None:
     page = screenshot(photos / "bricks" / "00.jpg")
     queries = [3, (photos / gallery.names[30]).read_bytes(), [4, page], page, gallery.vector(7), gallery.names[9]]
-    for how in ({}, {"expand": 3, "focus": 0.2}, {"apart": 0.1}, {"among": Among(pattern="0"), "max_distance": 1.5}):
+    for how in (
+        {},
+        {"expand": 3, "focus": 0.2},
+        {"suppress_near_duplicates": 0.1},
+        {"among": Among(pattern="0"), "max_distance": 1.5},
+    ):
         many = gallery.search_many(queries, 8, **how)
         for query, hits in zip(queries, many, strict=True):
             alone = gallery.search(query, 8, **how)
@@ -354,16 +359,16 @@ def test_query_that_says_what_it_is_is_not_guessed_at(gallery: Gallery, photos: 
     assert isinstance(gallery.as_query("elsewhere.jpg"), Photo)
 
 
-def test_search_apart_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> None:
+def test_search_suppressing_near_duplicates_leaves_out_what_is_near_a_better_hit(gallery: Gallery) -> None:
     everything = gallery.search(0, 75)
-    apart = float(np.median([hit.distance for hit in everything])) / 4
+    distance = float(np.median([hit.distance for hit in everything])) / 4
     vectors = gallery.units([hit.image_id for hit in everything])
     kept: list[int] = []
     for position in range(75):
-        if all(np.sum((vectors[position] - vectors[other]) ** 2) > apart for other in kept):
+        if all(np.sum((vectors[position] - vectors[other]) ** 2) > distance for other in kept):
             kept.append(position)
     assert 5 < len(kept) < 75
-    found = gallery.search(0, 5, apart=apart)
+    found = gallery.search(0, 5, suppress_near_duplicates=distance)
     assert [hit.image_id for hit in found] == [everything[position].image_id for position in kept[:5]]
     assert [hit.rank for hit in found] == [1, 2, 3, 4, 5]
 

@@ -172,8 +172,8 @@ def test_panel_settings_change_what_is_found(panel: SearchPanel, gallery: Galler
     assert shown(panel) == expected(gallery, 0, 9, among=Among(folder="car"))
     settings.folder, settings.pattern = None, "*/01.jpg"
     assert shown(panel) == expected(gallery, 0, 9, among=Among(pattern="*/01.jpg"))
-    settings.pattern, settings.apart = "", 0.3
-    assert shown(panel) == expected(gallery, 0, 9, apart=0.3) != expected(gallery, 0, 9)
+    settings.pattern, settings.suppress_near_duplicates = "", 0.3
+    assert shown(panel) == expected(gallery, 0, 9, suppress_near_duplicates=0.3) != expected(gallery, 0, 9)
     settings.pattern = "no such name"
     assert shown(panel) == [] and "no photo is left to find" in status(panel)
     panel._random.click()
@@ -460,9 +460,9 @@ def test_panel_without_the_vectors_file_does_all_by_the_index(gallery: Gallery, 
     tell(panel._grid, "mark", row=5, relevant=True)
     vector = vector_of(gallery, gallery.units([2, 5]).sum(axis=0))
     assert shown(panel) == expected(gallery, vector, 6) and panel.gallery._encoder._runtime is None
-    panel._settings.apart = 0.5
-    apart = panel.gallery.units([hit.image_id for hit in panel.hits])
-    assert (2 - 2 * apart @ apart.T + 4 * np.eye(len(apart))).min() > 0.5
+    panel._settings.suppress_near_duplicates = 0.5
+    units = panel.gallery.units([hit.image_id for hit in panel.hits])
+    assert (2 - 2 * units @ units.T + 4 * np.eye(len(units))).min() > 0.5
     panel._open_map.value = True
     points = panel._map._points()
     exact = 2 - 2 * gallery.units(range(75)) @ gallery.measure.units(vector[None])[0]
