@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from similar_images.widgets.failures import telling
+from similar_images.widgets.errors import report_errors
 from similar_images.widgets.message_view import MessageView, module
 
 
@@ -13,7 +13,7 @@ class ExportBar(MessageView):
 
     def __init__(self, on_export: Callable[[str], None]) -> None:
         """Make the buttons, hidden until `show_buttons`; `on_export` is called with "csv", "json", "png" or "py"."""
-        super().__init__({"export": lambda content, _: telling(self.say_failure, on_export)(content["format"])})
+        super().__init__({"export": lambda content, _: report_errors(self.show_error, on_export)(content["format"])})
         self.show_buttons(False)
 
     def show_buttons(self, visible: bool) -> None:

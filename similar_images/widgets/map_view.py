@@ -12,7 +12,7 @@ from similar_images.photos.file_list import folder_of
 from similar_images.photos.images import source_name
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.gallery_map import coordinates, methods
-from similar_images.widgets.failures import alert_html, telling
+from similar_images.widgets.errors import alert_html, report_errors
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture
 
@@ -68,8 +68,8 @@ class MapView(ipw.VBox):
         choices = ipw.Box([self.method, self.colour, self._progress], layout=ipw.Layout(**WRAPPED))
         self._failure = ipw.HTML()
         super().__init__([choices, self._failure, ipw.Box([self._plot, beside], layout=ipw.Layout(**WRAPPED))])
-        self.method.observe(telling(self.say_error, lambda _: self.place()), "value")
-        self.colour.observe(telling(self.say_error, lambda _: self._colour()), "value")
+        self.method.observe(report_errors(self.show_error, lambda _: self.place()), "value")
+        self.colour.observe(report_errors(self.show_error, lambda _: self._colour()), "value")
 
     def place(self) -> None:
         """Put the photos in their places, which are computed the first time.
@@ -85,7 +85,7 @@ class MapView(ipw.VBox):
         self._places = placed
         self._draw()
 
-    def say_error(self, sentence: str) -> None:
+    def show_error(self, sentence: str) -> None:
         """Show what went wrong."""
         self._failure.value = alert_html(sentence)
 

@@ -38,7 +38,7 @@ class MessageView(anywidget.AnyWidget):
         self._shown = content, list(buffers)
         self.send(*self._shown)
 
-    def say_failure(self, sentence: str) -> None:
+    def show_error(self, sentence: str) -> None:
         """Show what went wrong with what the page asked for last."""
         self.send({"kind": "failed", "sentence": sentence})
 

@@ -18,8 +18,8 @@ from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.question import Example, History, Question
 from similar_images.store.base import EXHAUSTIVE
 from similar_images.store.exact_search import recall_at_k
+from similar_images.widgets.errors import alert_html, report_errors
 from similar_images.widgets.export_bar import ExportBar
-from similar_images.widgets.failures import alert_html, telling
 from similar_images.widgets.map_view import MapView
 from similar_images.widgets.photo_input import PhotoInput
 from similar_images.widgets.presence import Presence
@@ -64,7 +64,7 @@ class SearchPanel(ipw.VBox):
         super().__init__([style, Presence(), *parts])
         self.add_class("similar-images")
         self._back.disabled = self._forward.disabled = True
-        self._say("Upload, drop or paste a photo, pick a random one, or paste an address.")
+        self._show_status("Upload, drop or paste a photo, pick a random one, or paste an address.")
 
     def __repr__(self) -> str:
         """Say what is searched; a notebook file stores this instead of the widget, and no photo may be in it."""
@@ -84,30 +84,30 @@ class SearchPanel(ipw.VBox):
         self._history.add(question)
         self._show_question()
 
-    def say_error(self, sentence: str) -> None:
+    def show_error(self, sentence: str) -> None:
         """Show what went wrong; the results stay."""
         self._status.value = alert_html(sentence)
 
     def _make_widgets(self, k: int) -> None:
-        told = partial(telling, self.say_error)
-        self._input = PhotoInput(told(self._ask_photos), told(self._ask_address), self.say_error)
-        self._random = _button("Random photo", "random", "a photo of the gallery", told(self._ask_random))
-        self._back = _button("Back", "arrow-left", "the search before", told(partial(self._move, -1)))
-        self._forward = _button("Forward", "arrow-right", "the search after", told(partial(self._move, 1)))
-        self._settings = SearchSettings(self.gallery, k, told(self._search_again), self._compare)
+        safe = partial(report_errors, self.show_error)
+        self._input = PhotoInput(safe(self._ask_photos), safe(self._ask_address), self.show_error)
+        self._random = _button("Random photo", "random", "a photo of the gallery", safe(self._ask_random))
+        self._back = _button("Back", "arrow-left", "the search before", safe(partial(self._move, -1)))
+        self._forward = _button("Forward", "arrow-right", "the search after", safe(partial(self._move, 1)))
+        self._settings = SearchSettings(self.gallery, k, safe(self._search_again), self._compare)
         self._status = ipw.HTML()
-        self._question = QuestionView(told(self._crop), told(self._remove), told(self._mark))
-        self._grid = ResultGrid(self.gallery, told(self._ask_row), told(self._mark), told(self._show_more))
+        self._question = QuestionView(safe(self._crop), safe(self._remove), safe(self._mark))
+        self._grid = ResultGrid(self.gallery, safe(self._ask_row), safe(self._mark), safe(self._show_more))
         for trait in ("numbers", "focus"):
             ipw.link((self._settings, trait), (self._grid, trait))
         self._export = ExportBar(self._take_along)
         self._open_map = ipw.ToggleButton(description="Map", icon="map-o", tooltip="the gallery on a plane")
-        self._map = MapView(self.gallery, told(self._ask_row))
-        self._open_map.observe(telling(self._map.say_error, self._toggle_map), "value")
+        self._map = MapView(self.gallery, safe(self._ask_row))
+        self._open_map.observe(report_errors(self._map.show_error, self._toggle_map), "value")
         self._map.layout.display = "none"
 
     def _ask_photos(self, photos: Sequence[tuple[str, bytes]], add: bool) -> None:
-        """Ask by photos; those that can't be read are told, the others searched for."""
+        """Search by photos; report those that can't be read."""
         self._load_encoder()
         began = time.perf_counter()
         examples, failures = [], []
@@ -129,7 +129,7 @@ class SearchPanel(ipw.VBox):
             raise ValueError("Paste the address of a photo first.")
         from similar_images.photos.download import download
 
-        self._say("fetching the photo …", busy=True)
+        self._show_status("fetching the photo …", busy=True)
         self._ask_photos([(address, download(address, private=self._private_addresses))], add)
 
     def _ask_random(self, _: object) -> None:
@@ -151,7 +151,7 @@ class SearchPanel(ipw.VBox):
         )
 
     def _load_encoder(self) -> None:
-        self._say("loading the encoder, which takes some seconds the first time …", busy=True)
+        self._show_status("loading the encoder, which takes some seconds the first time …", busy=True)
         self.gallery.warm_up()
 
     def _crop(self, at: int, box: Box | None) -> None:
@@ -195,17 +195,19 @@ class SearchPanel(ipw.VBox):
         self._back.disabled, self._forward.disabled = not self._history.behind, not self._history.ahead
 
     def _search(self, question: Question, before: str = "") -> None:
-        self._say("searching …")
+        self._show_status("searching …")
         began = time.perf_counter()
         among = self._settings.among(question.irrelevant)
         self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
         search_ms = (time.perf_counter() - began) * 1000
         more = len(self.hits) == self._settings.k < self._settings.most
         self._grid.show_hits(self.hits, question, more, self._settings.expand)
-        self._settings.say_cost(search_ms)
+        self._settings.show_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
         self._mark_on_map(question)
-        self._say(f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}")
+        self._show_status(
+            f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}"
+        )
 
     def _compare(self) -> None:
         """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
@@ -251,7 +253,7 @@ class SearchPanel(ipw.VBox):
         if self._open_map.value:
             self._map.mark(self.hits, self.gallery.estimated_distances(question.vector(self.gallery)))
 
-    def _say(self, what: str, busy: bool = False) -> None:
+    def _show_status(self, what: str, busy: bool = False) -> None:
         label = escape(self.gallery.encoder_label)
         if not self.gallery.is_trained:
             label = f'<span class="si-untrained" title="Results mean little.">{label}</span>'

@@ -67,16 +67,16 @@ function render({ model, el }) {
   keepKeys(el);
   el.append(zone, form, adding);
   if (navigator.mediaDevices?.getUserMedia) {
-    zone.append(button("Camera", "take a photo", () => camera(el, (photo) => send([photo], ["camera photo"]), sayFailure)));
+    zone.append(button("Camera", "take a photo", () => camera(el, (photo) => send([photo], ["camera photo"]), reportError)));
   }
 
-  function sayFailure(sentence) {
+  function reportError(sentence) {
     model.send({ kind: "failed", sentence });
   }
 
   async function send(photos, names) {
     const most = model.get("most_photos");
-    if (photos.length > most) return sayFailure(`These are ${photos.length} photos: choose at most ${most} at a time.`);
+    if (photos.length > most) return reportError(`These are ${photos.length} photos: choose at most ${most} at a time.`);
     const upload = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID is only there under https
     const adds = add.checked;
     for (const [at, photo] of photos.entries()) {

@@ -32,24 +32,24 @@ class PhotoInput(MessageView):
         self,
         on_photos: Callable[[list[Photo], bool], None],
         on_address: Callable[[str, bool], None],
-        on_failure: Callable[[str], None],
+        on_error: Callable[[str], None],
     ) -> None:
         """Make the input.
 
         Args:
             on_photos: called with names and bytes of photo files, and whether they add to what is asked for.
             on_address: called with an address, or whatever else was entered or pasted, and whether it adds.
-            on_failure: called with a sentence when a photo is too large, or the page can't do what was asked for.
+            on_error: called with a sentence when a photo is too large, or the page can't do what was asked for.
         """
         super().__init__(
             {
                 "photo": self._receive_photo,
                 "refused": self._refuse,
                 "address": lambda content, _: on_address(content["address"], content["add"]),
-                "failed": lambda content, _: on_failure(content["sentence"]),
+                "failed": lambda content, _: on_error(content["sentence"]),
             }
         )
-        self._on_photos, self._on_failure = on_photos, on_failure
+        self._on_photos, self._on_error = on_photos, on_error
         self._uploads: dict[str, list[Photo]] = {}  # by the id that the page gave them, oldest first
 
     def _receive_photo(self, content: Content, buffers: list[bytes]) -> None:
@@ -62,7 +62,7 @@ class PhotoInput(MessageView):
 
     def _refuse(self, content: Content, buffers: list[bytes]) -> None:
         self._finish(content)
-        self._on_failure(
+        self._on_error(
             f"{content['name']} has {content['megabytes']} MB and can't be made smaller by the browser: "
             f"save it as a JPEG of at most {self.most_bytes // 1_000_000} MB"
         )

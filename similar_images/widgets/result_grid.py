@@ -10,7 +10,7 @@ from similar_images.photos.images import image_size, source_name, thumbnail
 from similar_images.search.explanation import explain, spotlights
 from similar_images.search.gallery import Gallery, Hit
 from similar_images.search.question import Example, Question
-from similar_images.widgets.failures import telling
+from similar_images.widgets.errors import report_errors
 from similar_images.widgets.message_view import Content, MessageView, module
 from similar_images.widgets.pictures import picture
 
@@ -52,8 +52,8 @@ class ResultGrid(MessageView):
                 "mark": lambda content, _: on_mark(content["row"], content["relevant"]),
                 "more": lambda *_: on_more(),
                 "pictures": self._send_pictures,
-                "look": telling(self.say_failure, self._look),
-                "explain": telling(self.say_failure, self._explain),
+                "look": report_errors(self.show_error, self._look),
+                "explain": report_errors(self.show_error, self._explain),
             }
         )
         self._gallery = gallery

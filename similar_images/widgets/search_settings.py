@@ -8,7 +8,7 @@ import traitlets
 from similar_images.search.gallery import Gallery
 from similar_images.store.base import Among
 from similar_images.store.measure import FOCUS, NEIGHBOURS
-from similar_images.widgets.failures import telling
+from similar_images.widgets.errors import report_errors
 from similar_images.widgets.message_view import MessageView, module
 
 SEARCHED_BY = ["k", "nprobe", "rerank", "suppress_near_duplicates", "focus", "expand", "folder", "pattern"]
@@ -66,7 +66,7 @@ class SearchSettings(MessageView):
         most = min(MOST_RESULTS, len(gallery))
         neighbours = NEIGHBOURS if gallery.can_compare else 0
         super().__init__(
-            {"compare": lambda content, buffers: telling(self._say_agreement, on_compare)()},
+            {"compare": lambda content, buffers: report_errors(self._show_agreement, on_compare)()},
             k=min(k, most),
             nprobe=gallery.store.effort.nprobe,
             rerank=gallery.store.effort.rerank,
@@ -81,8 +81,8 @@ class SearchSettings(MessageView):
         )
         self.observe(lambda change: on_change(), SEARCHED_BY)
 
-    def say_cost(self, ms: float) -> None:
-        """Say what a search cost that took `ms` milliseconds."""
+    def show_cost(self, ms: float) -> None:
+        """Show what a search of `ms` milliseconds cost."""
         self.agreement = ""
         if not self.nlist:
             self.cost = f"The last search took {ms:.1f} ms: it compared all of {self.n:,} photos."
@@ -95,7 +95,7 @@ class SearchSettings(MessageView):
             f"candidates {self.compared or 'exactly'}."
         )
 
-    def _say_agreement(self, sentence: str) -> None:
+    def _show_agreement(self, sentence: str) -> None:
         self.agreement = sentence
 
     def among(self, without: Sequence[int] = ()) -> Among | None:

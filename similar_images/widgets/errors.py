@@ -1,4 +1,4 @@
-"""Failures of callbacks, which ipywidgets would swallow, as sentences."""
+"""Errors of callbacks, which ipywidgets would swallow, as sentences."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -6,26 +6,26 @@ from html import escape
 from typing import Any
 
 
-def telling(tell: Callable[[str], None], callback: Callable[..., None]) -> Callable[..., None]:
-    """Return a callback that tells what it raises, and then is done.
+def report_errors(report: Callable[[str], None], callback: Callable[..., None]) -> Callable[..., None]:
+    """Return a callback that reports its errors instead of raising them.
 
     Args:
-        tell: called with a sentence.
+        report: called with a sentence.
         callback: what to call.
     """
 
     @wraps(callback)
-    def told(*args: Any) -> None:
+    def reporting(*args: Any) -> None:
         try:
             callback(*args)
         except (ValueError, OSError) as error:
-            tell(str(error))
+            report(str(error))
         except ImportError as error:
-            tell(f"{error}: pip install -r requirements.txt")
+            report(f"{error}: pip install -r requirements.txt")
         except Exception as error:  # a bug, but the panel has to stay usable
-            tell(f"{type(error).__name__}: {error}")
+            report(f"{type(error).__name__}: {error}")
 
-    return told
+    return reporting
 
 
 def alert_html(sentence: str) -> str:
