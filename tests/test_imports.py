@@ -1,6 +1,7 @@
 """Who may import whom, and how quickly."""
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -77,6 +78,16 @@ def test_module_imports_only_what_its_room_may(module: str) -> None:
     assert ours <= ROOT_MODULES | MAY_IMPORT.get(room, set()) | {room}
     theirs = {name.split(".")[0] for name in imported(MODULES[module])}
     assert not [name for name, places in ONLY_IN.items() if name in theirs and not {room, module} & places]
+
+
+REACHES_THROUGH = re.compile(r"[gG]allery\.(index|vectors|card|stored|_\w+)\b|\.store\._")
+
+
+def test_nothing_outside_of_the_store_reaches_through_it() -> None:
+    files = [file for module, file in MODULES.items() if room_of(module) not in ("store", "extraction")]
+    files += [*ROOT.glob("*.py"), *ROOT.glob("*.ipynb")]
+    found = [(file.name, match[0]) for file in files for match in REACHES_THROUGH.finditer(file.read_text())]
+    assert found == []
 
 
 def test_no_module_imports_itself_by_way_of_others() -> None:

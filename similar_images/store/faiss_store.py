@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -164,6 +165,11 @@ class FaissStore:
         index.nprobe = index.card.nprobe = nprobe
         index.rerank = index.card.rerank = rerank
         write_card(self.path, index.card)
+
+    @property
+    def self_check(self) -> dict[str, Any]:
+        """How the index compared with exact search when it was built or had grown, see `IndexCard`."""
+        return self._state.index.card.self_check
 
     @property
     def version(self) -> str:

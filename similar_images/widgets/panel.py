@@ -205,15 +205,14 @@ class SearchPanel(ipw.VBox):
         self._settings.show_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
         self._mark_on_map(question)
-        self._show_status(
-            f"{before}{search_ms:.1f} ms to search{'' if self.hits else ', and no photo is left to find'}"
-        )
+        none = ", and nothing is similar enough" if self._settings.min_similarity else ", and no photo is left to find"
+        self._show_status(f"{before}{search_ms:.1f} ms to search{'' if self.hits else none}")
 
     def _compare(self) -> None:
         """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
         question = self._asked()
         vector, among = question.vector(self.gallery), self._settings.among(question.irrelevant)
-        asked = self._settings.keywords() | {"suppress_near_duplicates": 0, "expand": 0}
+        asked = self._settings.keywords() | {"suppress_near_duplicates": 0, "min_similarity": None, "expand": 0}
         found = self.gallery.search(vector, among=among, **asked)
         began = time.perf_counter()
         exact = self.gallery.search(vector, among=among, **(asked | asdict(EXHAUSTIVE)))

@@ -94,6 +94,7 @@ function render({ model, el }) {
   el.append(
     labelled("Name", "search only photos with such a name; * and ? stand for anything", pattern),
     range("suppress_near_duplicates", "Hide near-duplicates", "leave out photos nearer than this distance to a better one; 0 hides none", 0.5, 0.01, 0),
+    range("min_similarity", "Least similarity", "leave out photos less similar than this; 0 leaves out none", 0.95, 0.05, 0),
     check("numbers", "numbers", "show rank and similarity always, not only under the pointer"),
   );
 

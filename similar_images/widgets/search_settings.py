@@ -11,7 +11,17 @@ from similar_images.store.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.errors import report_errors
 from similar_images.widgets.message_view import MessageView, module
 
-SEARCHED_BY = ["k", "nprobe", "rerank", "suppress_near_duplicates", "focus", "expand", "folder", "pattern"]
+SEARCHED_BY = [
+    "k",
+    "nprobe",
+    "rerank",
+    "suppress_near_duplicates",
+    "min_similarity",
+    "focus",
+    "expand",
+    "folder",
+    "pattern",
+]
 MOST_RESULTS = 300
 MOST_FOLDERS = 1000
 
@@ -24,6 +34,7 @@ class SearchSettings(MessageView):
         nprobe: see `Gallery.search`.
         rerank: likewise.
         suppress_near_duplicates: likewise.
+        min_similarity: likewise; 0 leaves out nothing.
         focus: likewise; not asked for where the gallery can't be focused.
         expand: likewise.
         folder: the only one to search, None for all.
@@ -38,6 +49,7 @@ class SearchSettings(MessageView):
     nprobe = traitlets.Int().tag(sync=True)
     rerank = traitlets.Int().tag(sync=True)
     suppress_near_duplicates = traitlets.Float(0).tag(sync=True)
+    min_similarity = traitlets.Float(0).tag(sync=True)
     focus = traitlets.Float(FOCUS).tag(sync=True)
     expand = traitlets.Int().tag(sync=True)
     folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
@@ -111,6 +123,8 @@ class SearchSettings(MessageView):
             asked |= {"nprobe": self.nprobe, "rerank": self.rerank}
         if self.suppress_near_duplicates:
             asked["suppress_near_duplicates"] = round(self.suppress_near_duplicates, 4)
+        if self.min_similarity:
+            asked["min_similarity"] = round(self.min_similarity, 4)
         if self.can_focus:
             asked["focus"] = self.focus
         return asked | ({"expand": self.expand} if self.expand else {})
