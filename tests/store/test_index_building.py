@@ -94,7 +94,7 @@ def test_default_index_is_squared_l2_with_rows_as_ids(tmp_path: Path, settings: 
 def test_build_index_of_awkward_dimensions_finds_as_much_as_of_others(tmp_path: Path, d: int) -> None:
     vectors = vectors_like_real_ones(2_000, d, tmp_path / "v.npy")
     index = build(vectors, IndexSettings(nlist=16))
-    assert recall(vectors, [index.candidates(query(index, vectors, row), 10, 16)[1] for row in range(50)]) > 0.9
+    assert recall(vectors, [index.candidates([query(index, vectors, row)], 10, 16)[0][1] for row in range(50)]) > 0.9
 
 
 def test_build_index_leaves_zero_rows_out_and_the_vectors_alone(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_build_index_leaves_zero_rows_out_and_the_vectors_alone(tmp_path: Path) 
     before = (tmp_path / "v.npy").read_bytes()
     vectors = open_vectors(tmp_path / "v.npy")
     index = build(vectors, IndexSettings())
-    _, ids = index.candidates(query(index, vectors), 100, 16)
+    ((_, ids),) = index.candidates([query(index, vectors)], 100, 16)
     assert sorted(ids) == [row for row in range(40) if row not in (3, 17)]
     assert (tmp_path / "v.npy").read_bytes() == before
 
@@ -138,9 +138,9 @@ def test_self_check_asks_with_vectors_that_the_index_was_not_trained_on(
 ) -> None:
     vectors = vectors_like_real_ones(1_500, 16, tmp_path / "v.npy")
     asked: list[tuple[np.ndarray, np.ndarray]] = []
-    check = index_building._self_check
+    check = index_building.self_check
     monkeypatch.setattr(
-        index_building, "_self_check", lambda *given: asked.append((given[2], given[4])) or check(*given)
+        index_building, "self_check", lambda *given: asked.append((given[2], given[4])) or check(*given)
     )
     some = build(vectors, IndexSettings(nbits=4, nlist=4, train_size=1_200)).card.self_check
     every = build(vectors, IndexSettings(nbits=4, nlist=4, train_size=1_400)).card.self_check
