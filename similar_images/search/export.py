@@ -1,4 +1,4 @@
-"""Hits to take along as CSV and JSON, and the Python that finds them again."""
+"""Hits as CSV and JSON, and the Python that repeats a search."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-// The hits to take along, and the Python that finds them again.
+// Export of the hits, and the Python that repeats the search.
 
 const FORMATS = [
   ["csv", "CSV", "the hits as a table"],
@@ -16,7 +16,7 @@ function render({ model, el }) {
     copied.textContent = " copied";
   });
   const shown = make("div", { hidden: true }, code, copy, copied);
-  const row = make("div", { className: "si-row" }, make("span", { className: "si-hint", textContent: "Take along:" }));
+  const row = make("div", { className: "si-row" }, make("span", { className: "si-hint", textContent: "Export:" }));
   for (const [format, label, title] of FORMATS) {
     row.append(
       button(label, title, () => {

@@ -1,4 +1,4 @@
-"""The widget by which hits are taken along."""
+"""The widget that exports hits."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ class ExportBar(MessageView):
         self.show_buttons(False)
 
     def show_buttons(self, visible: bool) -> None:
-        """Show the buttons, or hide them while there is nothing to take along."""
+        """Show the buttons, or hide them while there is nothing to export."""
         self.show({"kind": "visible", "visible": visible})
 
     def download(self, name: str, type_: str, data: bytes) -> None:

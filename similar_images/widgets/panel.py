@@ -28,8 +28,8 @@ from similar_images.widgets.result_grid import ResultGrid
 from similar_images.widgets.search_settings import SearchSettings
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-MORE = 24
-FOUND = "searched by the photo inside the picture; “Whole photo” takes that back · "
+MORE_RESULTS = 24
+PHOTO_FOUND = "searched for the photo found in the picture; “Whole photo” undoes that · "
 ROW = {"flex_flow": "row wrap", "align_items": "center"}
 
 
@@ -92,15 +92,15 @@ class SearchPanel(ipw.VBox):
         safe = partial(report_errors, self.show_error)
         self._input = PhotoInput(safe(self._ask_photos), safe(self._ask_address), self.show_error)
         self._random = _button("Random photo", "random", "a photo of the gallery", safe(self._ask_random))
-        self._back = _button("Back", "arrow-left", "the search before", safe(partial(self._move, -1)))
-        self._forward = _button("Forward", "arrow-right", "the search after", safe(partial(self._move, 1)))
+        self._back = _button("Back", "arrow-left", "the previous search", safe(partial(self._move, -1)))
+        self._forward = _button("Forward", "arrow-right", "the next search", safe(partial(self._move, 1)))
         self._settings = SearchSettings(self.gallery, k, safe(self._search_again), self._compare)
         self._status = ipw.HTML()
         self._question = QuestionView(safe(self._crop), safe(self._remove), safe(self._mark))
         self._grid = ResultGrid(self.gallery, safe(self._ask_row), safe(self._mark), safe(self._show_more))
-        for trait in ("numbers", "focus"):
+        for trait in ("show_scores", "focus"):
             ipw.link((self._settings, trait), (self._grid, trait))
-        self._export = ExportBar(self._take_along)
+        self._export = ExportBar(self._export_as)
         self._open_map = ipw.ToggleButton(description="Map", icon="map-o", tooltip="the gallery on a plane")
         self._map = MapView(self.gallery, safe(self._ask_row))
         self._open_map.observe(report_errors(self._map.show_error, self._toggle_map), "value")
@@ -119,7 +119,7 @@ class SearchPanel(ipw.VBox):
                 failures.append(f"{name}: {error.reason}")
         if examples:
             encode_ms = (time.perf_counter() - began) * 1000
-            found = FOUND if any(example.box for example in examples) else ""
+            found = PHOTO_FOUND if any(example.box for example in examples) else ""
             self.ask(self._question_of(examples, add), f"{found}{encode_ms:.0f} ms to encode, ")
         if failures:
             raise ValueError("; ".join(failures))
@@ -182,7 +182,7 @@ class SearchPanel(ipw.VBox):
             self._search(self._history.current)
 
     def _show_more(self) -> None:
-        self._settings.k = min(self._settings.k + MORE, self._settings.most)
+        self._settings.k = min(self._settings.k + MORE_RESULTS, self._settings.max_k)
 
     def _show_question(self) -> None:
         question = self._asked()
@@ -200,7 +200,7 @@ class SearchPanel(ipw.VBox):
         among = self._settings.among(question.irrelevant)
         self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
         search_ms = (time.perf_counter() - began) * 1000
-        more = len(self.hits) == self._settings.k < self._settings.most
+        more = len(self.hits) == self._settings.k < self._settings.max_k
         self._grid.show_hits(self.hits, question, more, self._settings.expand)
         self._settings.show_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
@@ -227,7 +227,7 @@ class SearchPanel(ipw.VBox):
             f"took {exact_ms:.0f} ms"
         )
 
-    def _take_along(self, format_: str) -> None:
+    def _export_as(self, format_: str) -> None:
         question = self._asked()
         if format_ == "csv":
             self._export.download("similar.csv", "text/csv", as_csv(self.hits).encode())

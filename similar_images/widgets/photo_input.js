@@ -1,5 +1,5 @@
-// One way in for photos of one's own: choose, drop, paste, take or name them. The browser shrinks each before it is sent,
-// so that any camera's photo passes through the notebook's connection; it goes as a message, and so is never saved.
+// Query photos: upload, drop, paste, camera or address. The browser shrinks each before it is sent, so that any
+// camera's photo passes through the notebook's connection; it is a message, and so is never saved.
 
 async function shrunk(photo, side) {
   const bitmap = await createImageBitmap(photo, { imageOrientation: "from-image" });
@@ -62,7 +62,7 @@ function render({ model, el }) {
     chooser,
     make("span", { className: "si-hint", textContent: "or drop or paste it here" }),
   );
-  const adding = make("label", { title: "search for what all of the photos have in common" }, add, " add to the question");
+  const adding = make("label", { title: "search for what all of the photos have in common" }, add, " Combine with current photo");
   el.classList.add("si-input");
   keepKeys(el);
   el.append(zone, form, adding);

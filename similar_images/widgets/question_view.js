@@ -1,4 +1,4 @@
-// What is asked for: the example photos, each with a part of it that is meant, and the hits that were marked.
+// The query: example photos, each with its selected part, and marked hits.
 
 const STEP = 0.05;
 const SMALLEST = 0.05; // of a side; what is less was a click
@@ -6,7 +6,7 @@ const MIDDLE = [0.2, 0.2, 0.8, 0.8];
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-// Lets a person mark a part of the picture on `stage`, by dragging or with the arrow keys; `done` is given the box.
+// Selects a part of the picture on `stage`, by dragging or with the arrow keys; `done` receives the box.
 function cropping(stage, box, done) {
   const frame = make("div", { className: "si-frame" });
   stage.append(frame);
@@ -80,18 +80,18 @@ function example({ name, box, reason }, at, count, bytes, model) {
     Object.assign(stage, {
       tabIndex: 0,
       role: "group",
-      ariaLabel: `${name}: drag to mark the part that you mean, or use the arrow keys, Shift for its size, and Enter`,
-      title: "drag over the part that you mean",
+      ariaLabel: `${name}: drag to select a part, or use the arrow keys, Shift for its size, and Enter`,
+      title: "drag to select a part",
     });
     cropping(stage, box, (edges) => model.send({ kind: "crop", at, box: edges }));
-    const select = button("Select a part", "mark the part that you mean with a finger", () => {
+    const select = button("Select a part", "select a part with a finger", () => {
       select.ariaPressed = String(stage.classList.toggle("si-selecting"));
     });
     select.classList.add("si-for-touch");
     buttons.append(select);
   }
-  if (box) buttons.append(button("Whole photo", "search for all of it again", () => model.send({ kind: "crop", at, box: null })));
-  if (count > 1) buttons.append(button("Remove", `ask without ${name}`, () => model.send({ kind: "remove", at })));
+  if (box) buttons.append(button("Whole photo", "search for the whole photo again", () => model.send({ kind: "crop", at, box: null })));
+  if (count > 1) buttons.append(button("Remove", `search without ${name}`, () => model.send({ kind: "remove", at })));
   return make("figure", { className: "si-example" }, stage, make("figcaption", {}, shortened(name, "si-asked")), buttons);
 }
 
@@ -99,7 +99,7 @@ function mark({ row, name, relevant }, bytes, model) {
   const sign = relevant ? "more" : "less";
   const image = make("img", { alt: "" });
   show(image, bytes);
-  const remove = button("✕", `forget: ${sign} like ${name}`, () => model.send({ kind: "mark", row, relevant }));
+  const remove = button("✕", `remove: ${sign} like ${name}`, () => model.send({ kind: "mark", row, relevant }));
   remove.ariaLabel = remove.title;
   return make("li", { className: `si-mark si-${sign}`, title: `${sign} like ${name}` }, image, remove);
 }
@@ -111,7 +111,7 @@ function render({ model, el }) {
     question({ examples, marks }, buffers) {
       el.hidden = !examples.length;
       const figures = examples.map((each, at) => example(each, at, examples.length, buffers[at], model));
-      el.replaceChildren(make("h3", { textContent: "You asked for" }), ...figures);
+      el.replaceChildren(make("h3", { textContent: "Query" }), ...figures);
       for (const relevant of [true, false]) {
         const items = [...marks.entries()]
           .filter(([, each]) => each.relevant === relevant)

@@ -1,4 +1,4 @@
-// The grid of hits, and the dialog that shows one of them large. Pictures are asked for when tiles need them.
+// The grid of hits, and the dialog that shows one of them large. Pictures are requested when tiles need them.
 
 const AT_A_TIME = 24;
 
@@ -23,14 +23,14 @@ function tile(hit, model, look) {
   );
   const closer = button("⤢", "look closer", () => look(hit), { ariaLabel: `Look closer at ${hit.name}` });
   const actions = make("div", { className: "si-actions" }, ...marks, closer);
-  const number = make("span", { className: "si-number" });
-  const element = make("li", { className: "si-tile" }, open, actions, shortened(hit.name, ""), number);
+  const score = make("span", { className: "si-score" });
+  const element = make("li", { className: "si-tile" }, open, actions, shortened(hit.name, ""), score);
   const update = (fresh, relevant) => {
     Object.assign(hit, fresh);
     marks.forEach((each, at) => (each.ariaPressed = String(at === 0 ? relevant.has(hit.row) : false)));
-    number.textContent = `${hit.rank} · ${hit.similarity.toFixed(3)}`;
+    score.textContent = `${hit.rank} · ${hit.similarity.toFixed(3)}`;
     element.querySelector(".si-bar")?.remove();
-    number.before(bar(hit));
+    score.before(bar(hit));
   };
   const picture = (bytes, reason) => {
     if (reason) open.replaceChildren(make("span", { className: "si-reason", textContent: reason }));
@@ -84,7 +84,7 @@ function closer(model, el, neighbour) {
   const about = make("div");
   const why = button("Why this?", "show the regions that made the two similar", () => {
     if (why.ariaPressed === "true") return shown(plain, false);
-    note.textContent = "looking for the regions …";
+    note.textContent = "computing the regions …";
     model.send({ kind: "explain", row: hit.row });
   });
   const act = (kind, more = {}) => () => {
@@ -94,7 +94,7 @@ function closer(model, el, neighbour) {
   const row = make(
     "div",
     { className: "si-row" },
-    button("◀", "the hit before (arrow key)", () => step(-1), { ariaLabel: "Previous hit" }),
+    button("◀", "the previous hit (arrow key)", () => step(-1), { ariaLabel: "Previous hit" }),
     button("▶", "the next hit (arrow key)", () => step(1), { ariaLabel: "Next hit" }),
     why,
     button("Search from here", "", act("search")),
@@ -128,13 +128,13 @@ function closer(model, el, neighbour) {
   return {
     open,
     look(content, buffers) {
-      if (hit?.row !== content.row) return; // asked for by another view
+      if (hit?.row !== content.row) return; // requested by another view
       hit = { ...hit, ...content };
       plain = buffers;
       shown(buffers, false);
-      [content.asked, hit.name].forEach((name, at) => {
+      [content.query, hit.name].forEach((name, at) => {
         images[at].alt = name;
-        captions[at].replaceChildren(make("b", { textContent: at ? "Found" : "You asked for" }), shortened(name, ""));
+        captions[at].replaceChildren(make("b", { textContent: at ? "Result" : "Query" }), shortened(name, ""));
       });
       note.textContent = content.reason;
       about.replaceChildren(facts(hit));
@@ -163,14 +163,14 @@ function render({ model, el }) {
   const caption = make("p", { className: "si-hint" });
   el.append(caption, list, make("div", { className: "si-row" }, more));
 
-  function askForPictures() {
+  function requestPictures() {
     const rows = [...tiles.values()].filter((each) => !each.pictured).map((each) => each.hit.row);
     if (rows.length) model.send({ kind: "pictures", rows: rows.slice(0, AT_A_TIME) });
   }
 
-  const numbers = () => list.classList.toggle("si-numbers", model.get("numbers"));
-  numbers();
-  model.on("change:numbers", numbers);
+  const showScores = () => list.classList.toggle("si-show-scores", model.get("show_scores"));
+  showScores();
+  model.on("change:show_scores", showScores);
 
   const stop = receive(model, {
     hits({ hits, relevant, more: isMore, to }) {
@@ -189,7 +189,7 @@ function render({ model, el }) {
       const current = list.children[Math.max(0, Math.min(at, hits.length - 1))];
       if (current) setCurrent(current);
       if (at >= 0) current?.querySelector("button").focus({ preventScroll: true });
-      askForPictures();
+      requestPictures();
     },
     pictures({ rows, reasons }, buffers) {
       for (const [at, row] of rows.entries()) {
@@ -198,7 +198,7 @@ function render({ model, el }) {
         each.picture(buffers[at], reasons[at]);
         each.pictured = true;
       }
-      askForPictures();
+      requestPictures();
     },
     look: dialog.look,
     explained: dialog.explained,
@@ -206,7 +206,7 @@ function render({ model, el }) {
   });
   return () => {
     stop();
-    model.off("change:numbers", numbers);
+    model.off("change:show_scores", showScores);
   };
 }
 

@@ -16,19 +16,19 @@ from similar_images.widgets.pictures import picture
 
 TILE_SIDE = 240
 LARGE_SIDE = 900
-_remembered = lru_cache(1000)(thumbnail)
+_cached_thumbnail = lru_cache(1000)(thumbnail)
 
 
 class ResultGrid(MessageView):
-    """Hits as tiles; the page asks for their pictures, and for a closer look at one.
+    """Hits as tiles; the page requests their pictures, and a closer look at one.
 
     Attributes:
-        numbers: whether rank and similarity are always shown.
+        show_scores: whether rank and similarity are always shown.
         focus: see `Gallery.search`; similarities are explained by it.
     """
 
     _esm = module("result_grid.js")
-    numbers = traitlets.Bool(False).tag(sync=True)
+    show_scores = traitlets.Bool(False).tag(sync=True)
     focus = traitlets.Float()
 
     def __init__(
@@ -64,22 +64,22 @@ class ResultGrid(MessageView):
 
         Args:
             hits: nearest first.
-            question: what was asked for; its first photo is shown beside a hit that is looked at closely.
-            more: whether more can be asked for.
-            expand: by how many of the first hits was asked as well.
+            question: the query; its first photo is shown beside a hit that is looked at closely.
+            more: whether there may be more.
+            expand: the hits of query expansion.
         """
         self._example = question.examples[0]
         facts = [
             asdict(hit) | {"row": hit.image_id, "name": source_name(hit.name), "path": source_name(hit.path)}
             for hit in hits
         ]
-        more_asked = len(question.examples) > 1 or question.relevant or question.irrelevant
-        to = "what you asked for" if more_asked else "your photo"
+        has_more_parts = len(question.examples) > 1 or question.relevant or question.irrelevant
+        to = "your query" if has_more_parts else "your photo"
         to += f" and its {expand} nearest" if expand else ""
         self.show({"kind": "hits", "hits": facts, "relevant": list(question.relevant), "more": more, "to": to})
 
     def _send_pictures(self, content: Content, _: object) -> None:
-        pictures = [picture(self._gallery.photo_path(row), TILE_SIDE, _remembered) for row in content["rows"]]
+        pictures = [picture(self._gallery.photo_path(row), TILE_SIDE, _cached_thumbnail) for row in content["rows"]]
         reasons = [reason for _, reason in pictures]
         self.send(
             {"kind": "pictures", "rows": content["rows"], "reasons": reasons}, [picture for picture, _ in pictures]
@@ -88,13 +88,13 @@ class ResultGrid(MessageView):
     def _look(self, content: Content, _: object) -> None:
         assert self._example is not None
         path = self._gallery.photo_path(content["row"])
-        asked, no_query = picture(self._example.part(), LARGE_SIDE)
+        query, no_query = picture(self._example.part(), LARGE_SIDE)
         found, no_hit = picture(path, LARGE_SIDE)
         size = (
             "unknown" if no_hit else f"{' x '.join(map(str, image_size(path)))} pixels, {path.stat().st_size:,} bytes"
         )
-        facts = {"asked": self._example.name, "size": size, "reason": no_query or no_hit}
-        self.send({"kind": "look", "row": content["row"], **facts}, [asked, found])
+        facts = {"query": self._example.name, "size": size, "reason": no_query or no_hit}
+        self.send({"kind": "look", "row": content["row"], **facts}, [query, found])
 
     def _explain(self, content: Content, _: object) -> None:
         assert self._example is not None

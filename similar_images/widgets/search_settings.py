@@ -1,4 +1,4 @@
-"""The widget for how to search: how many, among which, how thoroughly."""
+"""The widget of the search settings."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from similar_images.store.measure import FOCUS, NEIGHBOURS
 from similar_images.widgets.errors import report_errors
 from similar_images.widgets.message_view import MessageView, module
 
-SEARCHED_BY = [
+SEARCH_TRAITS = [
     "k",
     "nprobe",
     "rerank",
@@ -22,12 +22,12 @@ SEARCHED_BY = [
     "folder",
     "pattern",
 ]
-MOST_RESULTS = 300
-MOST_FOLDERS = 1000
+MAX_RESULTS = 300
+MAX_FOLDERS = 1000
 
 
 class SearchSettings(MessageView):
-    """How to search; what a person changes changes the traits.
+    """Search settings; the page changes the traits.
 
     Attributes:
         k: how many hits.
@@ -35,11 +35,11 @@ class SearchSettings(MessageView):
         rerank: likewise.
         suppress_near_duplicates: likewise.
         min_similarity: likewise; 0 leaves out nothing.
-        focus: likewise; not asked for where the gallery can't be focused.
+        focus: likewise; hidden where the gallery can't be focused.
         expand: likewise.
         folder: the only one to search, None for all.
         pattern: see `Among`.
-        numbers: whether tiles always show their numbers.
+        show_scores: whether tiles always show rank and similarity.
         cost: a sentence on what the last search cost.
         agreement: a sentence on how well it agrees with an exact one.
     """
@@ -54,10 +54,10 @@ class SearchSettings(MessageView):
     expand = traitlets.Int().tag(sync=True)
     folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     pattern = traitlets.Unicode("").tag(sync=True)
-    numbers = traitlets.Bool(False).tag(sync=True)
+    show_scores = traitlets.Bool(False).tag(sync=True)
     cost = traitlets.Unicode("").tag(sync=True)
     agreement = traitlets.Unicode("").tag(sync=True)
-    most = traitlets.Int().tag(sync=True)
+    max_k = traitlets.Int().tag(sync=True)
     n = traitlets.Int().tag(sync=True)
     nlist = traitlets.Int().tag(sync=True)
     can_focus = traitlets.Bool().tag(sync=True)
@@ -75,23 +75,23 @@ class SearchSettings(MessageView):
             on_compare: called when the last search is to be compared with an exact one.
         """
         folders = list(gallery.store.labels())
-        most = min(MOST_RESULTS, len(gallery))
+        max_k = min(MAX_RESULTS, len(gallery))
         neighbours = NEIGHBOURS if gallery.can_compare else 0
         super().__init__(
             {"compare": lambda content, buffers: report_errors(self._show_agreement, on_compare)()},
-            k=min(k, most),
+            k=min(k, max_k),
             nprobe=gallery.store.effort.nprobe,
             rerank=gallery.store.effort.rerank,
-            most=most,
+            max_k=max_k,
             n=len(gallery),
             nlist=gallery.store.nlist,
             can_focus=gallery.measure.can_focus,
             neighbours=neighbours,
             expand=neighbours,
             compared="exactly" if gallery.store.has_vectors else "approximately" if gallery.can_compare else "",
-            folders=folders if len(folders) <= MOST_FOLDERS else [],
+            folders=folders if len(folders) <= MAX_FOLDERS else [],
         )
-        self.observe(lambda change: on_change(), SEARCHED_BY)
+        self.observe(lambda change: on_change(), SEARCH_TRAITS)
 
     def show_cost(self, ms: float) -> None:
         """Show what a search of `ms` milliseconds cost."""
@@ -99,11 +99,11 @@ class SearchSettings(MessageView):
         if not self.nlist:
             self.cost = f"The last search took {ms:.1f} ms: it compared all of {self.n:,} photos."
             return
-        codes = self.n * min(1, self.nprobe / self.nlist)
+        scanned = self.n * min(1, self.nprobe / self.nlist)
         candidates = max(self.k, self.rerank) if self.rerank and self.compared else 0
         self.cost = (
-            f"The last search took {ms:.1f} ms: it looked {'twice ' if self.expand else ''}into {self.nprobe} of "
-            f"{self.nlist} lists, which hold about {codes:,.0f} of {self.n:,} codes, and compared {candidates} "
+            f"The last search took {ms:.1f} ms: it scanned {self.nprobe} of {self.nlist} inverted lists"
+            f"{' twice' if self.expand else ''}, about {scanned:,.0f} of {self.n:,} photos, and re-ranked {candidates} "
             f"candidates {self.compared or 'exactly'}."
         )
 
@@ -118,13 +118,13 @@ class SearchSettings(MessageView):
 
     def keywords(self) -> dict[str, Any]:
         """Return the settings as keyword arguments of `Gallery.search`, but for `among`."""
-        asked: dict[str, Any] = {"k": self.k}
+        settings: dict[str, Any] = {"k": self.k}
         if self.nlist:
-            asked |= {"nprobe": self.nprobe, "rerank": self.rerank}
+            settings |= {"nprobe": self.nprobe, "rerank": self.rerank}
         if self.suppress_near_duplicates:
-            asked["suppress_near_duplicates"] = round(self.suppress_near_duplicates, 4)
+            settings["suppress_near_duplicates"] = round(self.suppress_near_duplicates, 4)
         if self.min_similarity:
-            asked["min_similarity"] = round(self.min_similarity, 4)
+            settings["min_similarity"] = round(self.min_similarity, 4)
         if self.can_focus:
-            asked["focus"] = self.focus
-        return asked | ({"expand": self.expand} if self.expand else {})
+            settings["focus"] = self.focus
+        return settings | ({"expand": self.expand} if self.expand else {})

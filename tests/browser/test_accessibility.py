@@ -33,7 +33,7 @@ def test_panel_has_no_serious_violation(browser: Browser, app: str, theme: str) 
     open_panel(page, f"{app}/?theme={theme}", "app")
     assert serious(page) == []
     found = pick_random(page)
-    page.get_by_text("How it searches").click()
+    page.get_by_text("Search settings").click()
     press(page, "Python")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="More like").nth(2).focus()

@@ -58,7 +58,7 @@ APPLICATIONS = {"notebook7": "notebooks", "jupyterlab": "lab/tree", "app": "app"
 
 @pytest.fixture(scope="module")
 def lists_index(index_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index of the drawn pictures with lists to look into, which so small a gallery usually has not."""
+    """An index of the drawn pictures with inverted lists, which so small a gallery usually has not."""
     path = tmp_path_factory.mktemp("lists") / "lists.faiss.index"
     vectors = open_vectors(index_file.with_name("photos.saved_predictions.npy"))
     with pytest.MonkeyPatch.context() as patch:
@@ -146,7 +146,7 @@ def test_uploads_at_the_same_time_stay_apart(page: Page, photos: Path) -> None:
 
 def test_upload_can_add_to_what_is_asked_for(page: Page, gallery: Gallery, photos: Path) -> None:
     ask_for(page, "one.jpg", (photos / "clock" / "00.jpg").read_bytes())
-    page.get_by_label("add to the question").check()
+    page.get_by_label("Combine with current photo").check()
     ask_for(page, "two.jpg", (photos / "sea" / "00.jpg").read_bytes())
     assert asked(page) == ["one.jpg", "two.jpg"]
     assert names(page) == expected(gallery, ["clock/00.jpg", "sea/00.jpg"], 12)
@@ -287,7 +287,7 @@ def test_screenshot_is_asked_by_the_photo_in_it_until_that_is_taken_back(
     picture = screenshot(photos / "bricks" / "00.jpg")
     ask_for(page, "page.png", picture)
     assert names(page)[0] == "bricks/00.jpg"
-    expect(status(page)).to_contain_text("“Whole photo” takes that back")
+    expect(status(page)).to_contain_text("“Whole photo” undoes that")
     assert frame(page) == pytest.approx((60 / 440, 200 / 540, 380 / 440, 440 / 540), abs=0.01)
     with search(page):
         press(page, "Whole photo")
@@ -372,10 +372,10 @@ def test_marks_by_mouse_refine_the_search_and_can_be_removed(page: Page, gallery
     expect(page.get_by_role("list", name="More like").locator("li")).to_have_attribute("title", f"more like {more}")
     expect(page.get_by_role("list", name="Less like").locator("li")).to_have_attribute("title", f"less like {less}")
     with search(page):
-        press(page, f"forget: less like {less}")
+        press(page, f"remove: less like {less}")
     assert names(page) == marked(gallery, name, [more], [])
     with search(page):
-        press(page, f"forget: more like {more}")
+        press(page, f"remove: more like {more}")
     assert names(page) == found
     expect(page.locator(".si-marked")).to_have_count(0)
 
@@ -409,8 +409,8 @@ def test_closer_look_shows_facts_neighbours_and_why(page: Page, gallery: Gallery
     tile(page, found[2]).hover()
     press(page, f"Look closer at {found[2]}", how)
     dialog = page.get_by_role("dialog", name="A closer look")
-    expect(dialog.locator("figcaption").nth(0)).to_have_text(f"You asked for{asked(page)[0]}")
-    expect(dialog.locator("figcaption").nth(1)).to_have_text(f"Found{found[2]}")
+    expect(dialog.locator("figcaption").nth(0)).to_have_text(f"Query{asked(page)[0]}")
+    expect(dialog.locator("figcaption").nth(1)).to_have_text(f"Result{found[2]}")
     expect(dialog.locator("dd").nth(1)).to_have_text(str(hits[2].path))
     expect(dialog.locator("dd").nth(2)).to_contain_text("pixels")
     expect(dialog.locator("dd").nth(5)).to_have_text(f"{hits[2].distance:.4f}")
@@ -494,11 +494,11 @@ def test_first_results_are_asked_by_until_told_not_to(page: Page, gallery: Galle
     caption = page.locator(".si-results > .si-hint")
     expect(caption).to_have_text("Similarity to your photo and its 3 nearest")
     with search(page):
-        page.get_by_label("search by the first 3 results too").press("Space")
+        page.get_by_label("Query expansion by the first 3 results").press("Space")
     expect(caption).to_have_text("Similarity to your photo")
     assert names(page) == expected(gallery, query, expand=0)
     with search(page):
-        page.get_by_label("search by the first 3 results too").check()
+        page.get_by_label("Query expansion by the first 3 results").check()
     assert names(page) == expected(gallery, query)
 
 
@@ -555,18 +555,18 @@ def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
     assert names(page) == found
 
 
-def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gallery) -> None:
+def test_scores_are_shown_under_the_pointer_or_always(page: Page, gallery: Gallery) -> None:
     pick_random(page)
     hit = gallery.search(asked(page)[0], 12, expand=3)[5]
-    number = page.locator(".si-number").nth(5)
+    score = page.locator(".si-score").nth(5)
     begin_anew(page)
-    expect(number).to_have_css("opacity", "0")
-    expect(number).to_have_text(f"6 · {hit.similarity:.3f}")
+    expect(score).to_have_css("opacity", "0")
+    expect(score).to_have_text(f"6 · {hit.similarity:.3f}")
     tile(page, hit.name).hover()
-    expect(number).to_have_css("opacity", "1")
+    expect(score).to_have_css("opacity", "1")
     page.mouse.move(0, 0)
-    page.get_by_label("numbers").check()
-    expect(number).to_have_css("opacity", "1")
+    page.get_by_label("Show scores").check()
+    expect(score).to_have_css("opacity", "1")
     bar = page.locator(".si-bar").nth(5)
     text = f"similarity {hit.similarity:.3f} to your photo and its 3 nearest, distance {hit.distance:.3f}"
     expect(bar).to_have_attribute("aria-label", text)
@@ -574,19 +574,19 @@ def test_numbers_are_shown_under_the_pointer_or_always(page: Page, gallery: Gall
     assert part == pytest.approx(hit.similarity, abs=0.02)
 
 
-def test_how_it_searches_teaches_its_cost(page: Page, gallery: Gallery) -> None:
+def test_search_settings_show_what_a_search_costs(page: Page, gallery: Gallery) -> None:
     pick_random(page)
     query = asked(page)[0]
-    page.get_by_text("How it searches").click()
-    set_range(page, "Lists to look into", "1")
+    page.get_by_text("Search settings").click()
+    set_range(page, "Inverted lists to search", "1")
     assert names(page) == expected(gallery, query, 12, nprobe=1)
-    expect(page.get_by_text("it looked twice into 1 of 4 lists")).to_be_visible()
+    expect(page.get_by_text("it scanned 1 of 4 inverted lists twice")).to_be_visible()
     press(page, "Compare with an exact search", "keyboard")
     found = set(expected(gallery, query, 12, nprobe=1, expand=0))
     exact = [name in found for name in expected(gallery, query, 12, nprobe=4, rerank=75, expand=0)]
     expect(page.get_by_text(f"{sum(exact)} of the 12 nearest were found")).to_be_visible()
-    set_range(page, "Candidates to compare exactly", "0")
-    expect(page.get_by_text("compared 0 candidates exactly")).to_be_visible()
+    set_range(page, "Candidates to re-rank exactly", "0")
+    expect(page.get_by_text("re-ranked 0 candidates exactly")).to_be_visible()
 
 
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
@@ -650,7 +650,7 @@ def test_map_shows_photos_and_searches_by_mouse_and_keyboard(page: Page, gallery
         page.mouse.down()
         page.mouse.up()
     assert asked(page) == [gallery.names[far]] and names(page) == expected(gallery, far, 12)
-    page.get_by_label("Colours by").select_option("distance to the query")
+    page.get_by_label("Colour by").select_option("distance to the query")
     before = caption.text_content()
     press(page, "←", "keyboard")
     expect(caption).not_to_have_text(str(before))

@@ -128,7 +128,7 @@ def test_panel_asks_by_the_photo_in_a_screenshot_until_that_is_taken_back(
 ) -> None:
     page = screenshot(photos / "bricks" / "00.jpg")
     upload(panel, ("page.png", page))
-    assert shown(panel)[0] == "bricks/00.jpg" and "“Whole photo” takes that back" in status(panel)
+    assert shown(panel)[0] == "bricks/00.jpg" and "“Whole photo” undoes that" in status(panel)
     assert asked(panel)["examples"][0]["box"] == (60 / 440, 200 / 540, 380 / 440, 440 / 540)
     tell(panel._question, "crop", at=0, box=None)
     assert asked(panel)["examples"][0]["box"] is None and "Whole photo" not in status(panel)
@@ -249,7 +249,7 @@ def test_panel_asks_by_the_first_hits_until_told_not_to_and_says_so(panel: Searc
     assert shown(panel) == expected(gallery, 3, 20, expand=0) != expected(gallery, 3, 20)
     assert panel._grid._shown[0]["to"] == "your photo"
     tell(panel._grid, "mark", row=40, relevant=True)
-    assert panel._grid._shown[0]["to"] == "what you asked for"
+    assert panel._grid._shown[0]["to"] == "your query"
 
 
 def test_panel_of_a_gallery_by_raw_cosine_has_no_dial(raw_index: Path) -> None:
@@ -292,7 +292,7 @@ def test_panel_closer_look_has_both_photos_and_the_facts(panel: SearchPanel, gal
     ask_row(panel, 0)
     tell(panel._grid, "look", row=9)
     kind, content, (query, hit) = sent[-1]
-    assert kind == "look" and content["asked"] == gallery.names[0]
+    assert kind == "look" and content["query"] == gallery.names[0]
     path = gallery.photo_path(9)
     with Image.open(path) as photo:
         assert content["size"] == f"{photo.width} x {photo.height} pixels, {path.stat().st_size:,} bytes"
