@@ -11,6 +11,7 @@ Loaded = TypeVar("Loaded")
 
 LOADING = threading.RLock()  # changes what all threads share, such as the seed of `random` and where output goes
 RUNNING = threading.Lock()  # what OpenVINO has compiled has one place for input and output
+OPENING = threading.Lock()  # the others wait, who would go on with what was there before
 READING = threading.Lock()  # threads share the connection to a catalogue, and a child process has a copy of it
 
 
@@ -28,11 +29,13 @@ def one_at_a_time(load: Callable[Parameters, Loaded]) -> Callable[Parameters, Lo
 def _acquire() -> None:
     LOADING.acquire()
     RUNNING.acquire()  # in this order, as by whoever runs an encoder in order to ready it
+    OPENING.acquire()
     READING.acquire()
 
 
 def _release() -> None:
     READING.release()
+    OPENING.release()
     RUNNING.release()
     LOADING.release()
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from similar_images.cards import CardError, VectorsCard, from_card, is_own, write_card
 from similar_images.files import BusyError, card_path, locked
+from similar_images.locks import OPENING
 from similar_images.store.base import Among, Effort, StoreError
 from similar_images.store.catalogue import REMOVED, Catalogue
 from similar_images.store.facts import Facts
@@ -199,8 +200,8 @@ class FaissStore:
 
     def distances(self, vector: Floats, rows: Ids, focus: float = 0) -> Floats:
         """See `Store.distances`."""
-        index = self._state.index
-        return index.distances(Comparison(index.measure, vector, focus), rows, self._state.vectors)
+        state = self._state
+        return state.index.distances(Comparison(state.index.measure, vector, focus), rows, state.vectors)
 
     def vectors(self, rows: Ids) -> Floats:
         """See `Store.vectors`; without the vectors file what the index's components tell of them."""
@@ -209,16 +210,20 @@ class FaissStore:
             return np.asarray(state.vectors.array[rows], np.float32)
         if not self.can_compare:
             raise StoreError(f"the vectors file {state.vectors_path} is missing: put it back")
-        return self.measure.vectors_of(self.measure.expressed(state.index.components(rows)))
+        measure = state.index.measure
+        return measure.vectors_of(measure.expressed(state.index.components(rows)))
 
     def components(self, rows: Ids) -> Floats:
         """Return the components (r, c) float32 of the units of rows (r,); see `measure`."""
         state = self._state
+        measure = state.index.measure
+        if not len(measure.components):
+            return np.zeros((len(rows), 0), np.float32)
         held = rows < state.index.rows
-        components = np.empty((len(rows), len(self.measure.components)), np.float32)
+        components = np.empty((len(rows), len(measure.components)), np.float32)
         components[held] = state.index.components(rows[held])
         if not held.all():
-            components[~held] = self.measure.units(self.vectors(rows[~held])) @ self.measure.components.T
+            components[~held] = measure.units(self.vectors(rows[~held])) @ measure.components.T
         return components
 
     def chunks(self) -> Iterator[tuple[int, Floats]]:
@@ -292,19 +297,22 @@ class FaissStore:
 
     def matching(self, among: Among) -> Rows:
         """See `Store.matching`; not to be modified."""
-        matching, present = self._matching(self._state.catalogue, among), self._state.index.present
+        state = self._state
+        matching, present = self._matching(state.catalogue, among), state.index.present
         return matching if present is None else matching & present
 
     def _refreshed(self) -> _State:
         """Return what the files hold now, as far as they are the same gallery's and whole."""
-        written = _written(self.path, self._state.vectors_path)
-        if written != self._seen:
-            self._seen = written
-            with contextlib.suppress(GalleryIndexError, VectorsError, CardError):
-                state = _State.opened(self.path)
-                if state.card.lineage == self._state.card.lineage:
-                    self._state = state
-        return self._state
+        if _written(self.path, self._state.vectors_path) == self._seen:
+            return self._state
+        with OPENING:
+            while (written := _written(self.path, self._state.vectors_path)) != self._seen:
+                with contextlib.suppress(GalleryIndexError, VectorsError, CardError):
+                    state = _State.opened(self.path)
+                    if state.card.lineage == self._state.card.lineage:
+                        self._state = state
+                self._seen = written  # last: other threads go by it
+            return self._state
 
 
 def _is_filled_from(index: GalleryIndex, vectors: VectorFile) -> bool:
