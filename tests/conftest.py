@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -196,14 +196,17 @@ def screenshot(photo: Path) -> bytes:
     return png.getvalue()
 
 
-def write_vectors(path: Path, rows: np.ndarray, img_dir: str | None = None) -> Path:
+def write_vectors(
+    path: Path, rows: np.ndarray, img_dir: str | None = None, photos: Sequence[Facts] | None = None
+) -> Path:
     """Write vectors with their list (0.jpg, 1.jpg, ...) and card, as extraction does; rows of zeros have failed."""
     unfinished = UnfinishedVectors(path, rows.shape, {"encoder": "test"})
     unfinished.open()
     unfinished.write(0, rows)
-    photos = [Facts(row, f"{row}.jpg") for row in range(len(rows))]
-    for row in np.flatnonzero(~rows.any(axis=1)).tolist():
-        photos[row] = Facts(row, f"{row}.jpg", state="unreadable", reason="cut off")
+    if photos is None:
+        photos = [Facts(row, f"{row}.jpg") for row in range(len(rows))]
+        for row in np.flatnonzero(~rows.any(axis=1)).tolist():
+            photos[row] = Facts(row, f"{row}.jpg", state="unreadable", reason="cut off")
     unfinished.checkpoint(len(rows), photos)
     unfinished.finish(VectorsCard(n=len(rows), d=rows.shape[1], img_dir=img_dir))
     return path

@@ -20,7 +20,7 @@ from similar_images.search.errors import GalleryError
 from similar_images.search.query import Photo, Query, Row, Vector, as_query
 from similar_images.search.query_encoder import QueryEncoder
 from similar_images.search.ranking import NEAR_DUPLICATE, Ranking
-from similar_images.store.base import EXHAUSTIVE, Among, Effort, StoreError
+from similar_images.store.base import EXHAUSTIVE, Among, Effort, Store, StoreError
 from similar_images.store.facts import Facts
 from similar_images.store.faiss_index import SUFFIX
 from similar_images.store.faiss_store import FaissStore
@@ -65,7 +65,7 @@ class Gallery:
         store: where their vectors live and are found.
     """
 
-    def __init__(self, store: FaissStore, img_dir: Path | None = None) -> None:
+    def __init__(self, store: Store, img_dir: Path | None = None) -> None:
         """Put a store and the encoder that its card names together; see `open` for the photos' folder."""
         self.store = store
         self._img_dir = img_dir
@@ -101,7 +101,7 @@ class Gallery:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Give another process what it opens the gallery with; the encoder is loaded there anew."""
-        return Gallery.open, (self.path.absolute(), self.img_dir.absolute())
+        return Gallery, (self.store, self.img_dir.absolute())
 
     def __len__(self) -> int:
         """Return how many photos can be found."""

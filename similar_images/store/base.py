@@ -4,6 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -71,6 +72,8 @@ class Store(Protocol):
     """Where the vectors of a gallery live and are found. Rows are ids for ever: they are only appended.
 
     Attributes:
+        path: what it is opened by.
+        vectors_path: where the vectors file is, or would be: the card's paths are relative to it.
         card: what made the vectors.
         measure: how similarity is measured.
         names: of the photos, by row, read as they are asked for.
@@ -83,6 +86,12 @@ class Store(Protocol):
         effort: how thoroughly it is searched by default.
         version: what changes whenever a vector does.
     """
+
+    @property
+    def path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def vectors_path(self) -> Path: ...  # noqa: D102
 
     @property
     def card(self) -> VectorsCard: ...  # noqa: D102

@@ -199,9 +199,11 @@ class Catalogue:
         fits = among.name_fits()
         matching = np.zeros(len(self), np.bool_)
         matching[self._rows(f"SELECT row FROM photos WHERE {' AND '.join(conditions)}", values, fits)] = True
+        rows = np.arange(len(matching))
         if among.rows is not None:
-            matching &= np.isin(np.arange(len(matching)), among.rows)
-        matching[list(among.without)] = False
+            matching &= np.isin(rows, among.rows)
+        if among.without:
+            matching &= ~np.isin(rows, among.without)
         return matching
 
     def note(self, key: str) -> str | None:

@@ -220,8 +220,11 @@ class GalleryIndex:
         return self.measure.units(vectors) @ self.measure.components.T
 
     def components(self, ids: Ids) -> Floats:
-        """Return the components (r, c) float32 of the units of ids (r,); zeros for a photo without a vector."""
-        return self._components[ids].astype(np.float32)
+        """Return the components (r, c) float32 of the units of ids (r,); zeros where there is no photo."""
+        components = self._components[ids].astype(np.float32)
+        if self.present is not None:
+            components[~self.present[ids]] = 0
+        return components
 
     @cached_property
     def _components(self) -> NDArray[np.floating]:

@@ -94,6 +94,10 @@ class FaissStore:
         self._seen = self._state.written
         self._matching = lru_cache(FILTERS_KEPT)(Catalogue.matching)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Give another process what it opens the gallery with."""
+        return FaissStore, (self.path.absolute(),)
+
     def __len__(self) -> int:
         """Return how many rows there are, photos or not."""
         return len(self._state.catalogue)
@@ -251,8 +255,8 @@ class FaissStore:
             StoreError: there is no such row, or the vectors can't be written.
         """
         gone = {int(row) for row in rows}
-        if not gone <= {*range(len(self))}:
-            raise StoreError(f"there is no photo {max(gone)}: the gallery has 0 to {len(self) - 1}")
+        if nowhere := gone - {*range(len(self))}:
+            raise StoreError(f"there is no photo {min(nowhere)}: the gallery has 0 to {len(self) - 1}")
         removed = {"state": "removed", "reason": REMOVED}
         nothing = np.zeros((0, self.card.d), np.float32)
         self._changed(lambda known: [replace(each, **removed) if each.row in gone else each for each in known], nothing)
