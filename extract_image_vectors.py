@@ -104,6 +104,9 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
          layer, weights, resize, overwrite, update, strict, verbose):  # fmt: skip
     """Compute the feature vectors of photos, float32 (photos, dimension), row i for line i of the list.
 
+    With --update, rows stay where they are, new ones are appended, and those of photos that left are zero: the list of
+    all rows is OUTPUT.txt.
+
     Interrupted, the same command goes on where it stopped.
     """
     with OneSentence("stopped: the same command goes on from here"):

@@ -12,7 +12,7 @@ Loaded = TypeVar("Loaded")
 LOADING = threading.RLock()  # changes what all threads share, such as the seed of `random` and where output goes
 RUNNING = threading.Lock()  # what OpenVINO has compiled has one place for input and output
 OPENING = threading.Lock()  # the others wait, who would go on with what was there before
-READING = threading.Lock()  # threads share the connection to a catalogue, and a child process has a copy of it
+READING = threading.RLock()  # threads share the connection to a catalogue, and a child process has a copy of it
 
 
 def one_at_a_time(load: Callable[Parameters, Loaded]) -> Callable[Parameters, Loaded]:

@@ -62,3 +62,11 @@ def test_notebook_start_reaches_the_panel(index_file: Path) -> None:
         [*command, json.dumps({"index": str(index_file)})], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout.splitlines()[-1])["s"] > 0
+
+
+def test_benchmark_of_updates_encodes_only_what_is_new(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "benchmarks" / "update.py", "--photos", "20", "--unchanged", "130"]
+    done = subprocess.run([*command, "--folder", tmp_path], capture_output=True, text=True, check=True)
+    cells = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][2:]
+    assert [int(encoded) for _, encoded, *_ in cells] == [20, 100, 0, 0, 0]
+    assert list(tmp_path.iterdir()) == []

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 
+from similar_images.photos.boxes import avif_facts
 from similar_images.photos.photo_files import open_photo
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
@@ -47,7 +48,7 @@ def photo_facts(content: bytes) -> PhotoFacts:
         # A PNG's own `getexif` would decode it.
         exif = _tried(Image.Image.getexif, image) or Image.Exif()
         is_sideways = _tried(lambda tags: tags.get(Base.Orientation) in SIDEWAYS, exif)
-        width, height = image.size[::-1] if is_sideways else image.size
+        width, height = _size(image, content)[:: -1 if is_sideways else 1]
         latitude, longitude = _tried(_place, exif) or (None, None)
         return PhotoFacts(width, height, _tried(_taken, exif), _tried(_camera, exif), latitude, longitude)
     return PhotoFacts()
@@ -58,6 +59,14 @@ def _tried(read: Callable[[Given], Read], given: Given) -> Read | None:
     with contextlib.suppress(Exception):
         return read(given)
     return None
+
+
+def _size(image: Image.Image, content: bytes) -> tuple[int, int]:
+    """Return width and height of what is shown of a photo, before it is turned."""
+    shown = None
+    if image.format == "AVIF":
+        shown = _tried(lambda data: avif_facts(data, image.size).crop, content)
+    return (shown[2] - shown[0], shown[3] - shown[1]) if shown else image.size
 
 
 def _taken(exif: Image.Exif) -> str:

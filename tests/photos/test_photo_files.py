@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
+from similar_images.photos.facts import photo_facts
 from similar_images.photos.images import ImageReadError, image_size, read_image, read_resized, thumbnail
 from similar_images.search.gallery import Gallery
 
@@ -143,9 +144,8 @@ def checked() -> Image.Image:
 )
 def test_read_image_of_avif_shows_its_clean_aperture(aperture: tuple[int, ...], box: tuple[int, ...]) -> None:
     data = encoded(checked(), "AVIF", quality=100, subsampling="4:4:4")
-    assert np.array_equal(
-        read_image(with_clean_aperture(data, *aperture)), np.asarray(Image.open(io.BytesIO(data)).crop(box))
-    )
+    expected, photo = Image.open(io.BytesIO(data)).crop(box), with_clean_aperture(data, *aperture)
+    assert np.array_equal(read_image(photo), np.asarray(expected)) and photo_facts(photo)[:2] == expected.size
 
 
 def test_read_image_of_avif_is_turned_after_its_clean_aperture_is_taken() -> None:
@@ -154,7 +154,8 @@ def test_read_image_of_avif_is_turned_after_its_clean_aperture_is_taken() -> Non
     data = encoded(checked(), "AVIF", quality=100, subsampling="4:4:4", exif=exif)
     stored = Image.open(io.BytesIO(data))
     expected = stored.crop((30, 20, 60, 40)).transpose(Image.Transpose.ROTATE_270)
-    assert np.array_equal(read_image(with_clean_aperture(data, 30, 1, 20, 1, 15, 1, 10, 1)), np.asarray(expected))
+    photo = with_clean_aperture(data, 30, 1, 20, 1, 15, 1, 10, 1)
+    assert np.array_equal(read_image(photo), np.asarray(expected)) and photo_facts(photo)[:2] == expected.size
 
 
 @pytest.mark.parametrize("name", ["\ud800.jpg", "a\0b.jpg", os.fsdecode(b"\xe9.jpg")])

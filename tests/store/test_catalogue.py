@@ -109,6 +109,12 @@ def test_catalogue_keeps_names_that_are_no_utf_8(tmp_path: Path) -> None:
     assert rows(made, Among(folder=photos[0].label)) == rows(made, Among(labels=(photos[0].label,))) == [6, 7]
 
 
+def test_catalogue_takes_what_another_is_just_read_of(catalogue: Catalogue, tmp_path: Path) -> None:
+    other = Catalogue.create(tmp_path / "other")
+    other.write(catalogue.all())
+    assert list(other.all()) == PHOTOS
+
+
 def test_catalogue_writes_all_of_a_transaction_or_nothing(tmp_path: Path) -> None:
     made = Catalogue.create(tmp_path / "c")
     made.write(PHOTOS[:1], done="1")
