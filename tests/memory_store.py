@@ -23,6 +23,7 @@ class MemoryStore:
     measure: Measure
     path: Path = Path("memory")
     vectors_path: Path = Path("memory")
+    img_dir: Path = Path()
     label: str = "in memory"
     can_compare: bool = True
     has_vectors: bool = True

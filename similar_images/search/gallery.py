@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from similar_images.cards import CardError, check_links, from_card
+from similar_images.cards import CardError, check_links
 from similar_images.encoding.encoders import Encoder, files_of, spec_of_card
 from similar_images.encoding.runtimes import Runtime
 from similar_images.photos.images import Box, Source, cropped, is_url, read_image
@@ -119,10 +119,7 @@ class Gallery:
     @property
     def img_dir(self) -> Path:
         """The photos' folder."""
-        if self._img_dir is not None:
-            return self._img_dir
-        known = self.store.card.img_dir
-        return from_card(known, self.store.vectors_path) if known else self.path.parent
+        return self.store.img_dir if self._img_dir is None else self._img_dir
 
     @property
     def names(self) -> Sequence[str]:
@@ -268,9 +265,10 @@ class Gallery:
         return [self._hits(rows[distances <= farthest], distances[distances <= farthest]) for rows, distances in found]
 
     def _hits(self, rows: Ids, distances: Floats) -> list[Hit]:
+        img_dir = self.img_dir
         lines = zip(self.store.facts(rows), distances.tolist(), strict=True)
         return [
-            Hit(rank, photo.row, photo.name, self.img_dir / photo.name, distance, 1 - distance / 2)
+            Hit(rank, photo.row, photo.name, img_dir / photo.name, distance, 1 - distance / 2)
             for rank, (photo, distance) in enumerate(lines, 1)
         ]
 

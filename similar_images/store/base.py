@@ -74,6 +74,7 @@ class Store(Protocol):
     Attributes:
         path: what it is opened by.
         vectors_path: where the vectors file is, or would be: the card's paths are relative to it.
+        img_dir: the photos' folder when the vectors were made.
         card: what made the vectors.
         measure: how similarity is measured.
         names: of the photos, by row, read as they are asked for.
@@ -92,6 +93,9 @@ class Store(Protocol):
 
     @property
     def vectors_path(self) -> Path: ...  # noqa: D102
+
+    @property
+    def img_dir(self) -> Path: ...  # noqa: D102
 
     @property
     def card(self) -> VectorsCard: ...  # noqa: D102

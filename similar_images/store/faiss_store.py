@@ -41,6 +41,7 @@ class _State:
         catalogue: what is known of the photos.
         card: what made the vectors.
         vectors_path: where the vectors file should be.
+        img_dir: where the photos should be.
         written: when and as which files the cards were written.
     """
 
@@ -49,6 +50,7 @@ class _State:
     catalogue: Catalogue
     card: VectorsCard
     vectors_path: Path
+    img_dir: Path
     written: tuple[tuple[int, int], ...]
 
     @classmethod
@@ -68,7 +70,8 @@ class _State:
         present = np.ones(len(catalogue), np.bool_)
         present[catalogue.absent] = present[index.card.missing] = False
         index.present = None if present.all() else present
-        return cls(index, vectors, catalogue, card, vectors_path, written)
+        img_dir = from_card(card.img_dir, vectors_path) if card.img_dir else path.parent
+        return cls(index, vectors, catalogue, card, vectors_path, img_dir, written)
 
 
 class FaissStore:
@@ -100,7 +103,7 @@ class FaissStore:
 
     def __len__(self) -> int:
         """Return how many rows there are, photos or not."""
-        return len(self._state.catalogue)
+        return self._state.card.n
 
     @property
     def card(self) -> VectorsCard:
@@ -111,6 +114,11 @@ class FaissStore:
     def vectors_path(self) -> Path:
         """Where the vectors file should be."""
         return self._state.vectors_path
+
+    @property
+    def img_dir(self) -> Path:
+        """The photos' folder when the vectors were made; that of the index where it isn't known."""
+        return self._state.img_dir
 
     @property
     def measure(self) -> Measure:
