@@ -330,7 +330,7 @@ def index_path(vectors_path: Path) -> Path:
 
 def nprobe_for(nlist: int, n: int) -> int:
     """Return how many of nlist inverted lists of n photos to look into: 20 of 100, up to 80, or 2,000 photos."""
-    return max(1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(FEW / n * nlist))))
+    return max(1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(FEW / max(n, 1) * nlist))))
 
 
 def rerank_for(n: int) -> int:

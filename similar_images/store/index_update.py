@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from similar_images.cards import IndexCard
+from similar_images.cards import IndexCard, VectorsCard
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.exact_search import exact_neighbours
 from similar_images.store.faiss_index import EXACT, GalleryIndex, GalleryIndexError, chain_of, nprobe_for, rerank_for
@@ -24,6 +24,8 @@ from similar_images.store.index_building import (
 from similar_images.store.vectors import VectorFile
 
 GROWN = 1.1  # since it was checked: then the index is checked again
+LOOKED_AT = 64  # rows that have to be what the index holds of them
+ROUNDED = 1e-2  # of components, by the 16 bits that an index keeps them in
 LOST = 0.01  # of the recall that it had when it was built: then building it again pays
 
 
@@ -50,12 +52,9 @@ def update_index(vectors: VectorFile, output: Path, progress: Progress = lambda 
     opened = GalleryIndex.open(output, to_add=True)
     card, whole = opened.card, opened.whole
     check_folder(output)
+    if not _holds_earlier_rows(opened, vectors, described):
+        raise GalleryIndexError(f"{output} is no index of earlier rows of {vectors.path}: build it with --overwrite")
     with faiss_errors(f"add to {card.index}"):
-        is_earlier = card.vectors_card.lineage == described.lineage and whole.ntotal == opened.rows <= described.n
-        if not is_earlier:
-            raise GalleryIndexError(
-                f"{output} is no index of earlier rows of {vectors.path}: build it with --overwrite"
-            )
         empty = _append(whole, opened, vectors, progress)
     with contextlib.closing(Catalogue.of_vectors(vectors.path, described)) as catalogue:
         card.missing = sorted({*card.missing, *empty, *catalogue.absent.tolist()})
@@ -77,6 +76,18 @@ def why_build_again(card: IndexCard) -> str | None:
     if card.index in EXACT and card.asked_for not in EXACT and card.n >= 2 * card.trained_n:
         return f"each search compares all of {card.n:,} photos"
     return None
+
+
+def _holds_earlier_rows(index: GalleryIndex, vectors: VectorFile, described: VectorsCard) -> bool:
+    """Tell whether an index was filled from an earlier state of vectors: what left and the last rows tell."""
+    if index.card.vectors_card.lineage != described.lineage or not index.whole.ntotal == index.rows <= described.n:
+        return False
+    if vectors.array[index.card.missing].any():
+        return False  # the file has gone back to what it was before these left
+    rows = np.arange(max(0, index.rows - LOOKED_AT), index.rows)
+    held = vectors.array[rows].any(axis=1)
+    components = reduced(index.measure, np.asarray(vectors.array[rows[held]], np.float32))
+    return not len(index.measure.components) or np.allclose(index.components(rows[held]), components, atol=ROUNDED)
 
 
 def _append(whole: Any, opened: GalleryIndex, vectors: VectorFile, progress: Progress) -> list[int]:
