@@ -29,7 +29,8 @@ SUFFIX = ".faiss.index"
 FEW = 2000
 COMPARED_BY_COMPONENTS = 3  # candidates for each that is asked for
 SPARE = 2  # candidates, at least, for each that is asked for: a focus orders them otherwise
-EXACT = ("Flat", "Center,Flat")
+CENTRED_FLAT = "Center,Flat"
+EXACT = ("Flat", CENTRED_FLAT)
 
 
 class GalleryIndexError(ValueError):

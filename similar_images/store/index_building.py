@@ -23,6 +23,7 @@ from similar_images.cards import IndexCard, relative_to_card, replacing_with_car
 from similar_images.files import opened_path
 from similar_images.store.exact_search import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.store.faiss_index import (
+    CENTRED_FLAT,
     GalleryIndex,
     GalleryIndexError,
     chain_of,
@@ -97,7 +98,7 @@ def describe(settings: IndexSettings) -> str:
     if settings.factory:
         return settings.factory
     if settings.flat:
-        return "Center,Flat" if settings.pca else "Flat"
+        return CENTRED_FLAT if settings.pca else "Flat"
     codes = f"IVF{settings.nlist},PQ{settings.m}x{settings.nbits}"
     return f"Center,PCA{settings.pca},{codes},Refine(SQfp16)" if settings.pca else codes
 

@@ -10,7 +10,15 @@ import numpy as np
 from similar_images.cards import IndexCard, VectorsCard
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.exact_search import exact_neighbours
-from similar_images.store.faiss_index import EXACT, GalleryIndex, GalleryIndexError, chain_of, nprobe_for, rerank_for
+from similar_images.store.faiss_index import (
+    CENTRED_FLAT,
+    FEW,
+    GalleryIndex,
+    GalleryIndexError,
+    chain_of,
+    nprobe_for,
+    rerank_for,
+)
 from similar_images.store.index_building import (
     RECALL_K,
     Progress,
@@ -56,10 +64,14 @@ def update_index(vectors: VectorFile, output: Path, progress: Progress = lambda 
         raise GalleryIndexError(f"{output} is no index of earlier rows of {vectors.path}: build it with --overwrite")
     with faiss_errors(f"add to {card.index}"):
         empty = _append(whole, opened, vectors, progress)
+    if card.index == CENTRED_FLAT and described.n > opened.rows:  # its components don't tell all of what came later
+        card.index = f"Center,PCA{len(opened.measure.components)},Flat"
     with contextlib.closing(Catalogue.of_vectors(vectors.path, described)) as catalogue:
         card.missing = sorted({*card.missing, *empty, *catalogue.absent.tolist()})
     card.vectors_card, card.n = described, described.n - len(card.missing)
-    card.nprobe, card.rerank = max(card.nprobe, nprobe_for(opened.nlist, card.n)), max(card.rerank, rerank_for(card.n))
+    card.nprobe = max(card.nprobe, nprobe_for(opened.nlist, card.n))
+    compares_all = card.index.startswith("Center,") and card.index.endswith(",Flat")
+    card.rerank = max(card.rerank, min(FEW, card.n) if compares_all else rerank_for(card.n))
     if card.n > GROWN * card.self_check.get("n", card.trained_n):
         progress("checking", 0)
         card.first_check = card.first_check or card.self_check
@@ -73,7 +85,7 @@ def why_build_again(card: IndexCard) -> str | None:
     recalls = [check.get("recall_reranked", 0.0) for check in (card.first_check, card.self_check)]
     if card.first_check and recalls[0] - recalls[1] > LOST:
         return f"recall@{card.self_check['k']} has fallen from {recalls[0]:.3f} to {recalls[1]:.3f}"
-    if card.index in EXACT and card.asked_for not in EXACT and card.n >= 2 * card.trained_n:
+    if card.index.endswith("Flat") and card.index != card.asked_for and card.n >= 2 * card.trained_n:
         return f"each search compares all of {card.n:,} photos"
     return None
 

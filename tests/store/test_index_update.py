@@ -130,7 +130,8 @@ def test_update_adds_what_the_trained_index_would_keep_of_all_rows(files: Files,
         same[left] = True  # of zeros, whatever
         assert same.mean() > 0.995  # Faiss' own transforms round otherwise
     assert (updated.n, updated.missing, updated.trained_n) == (n + MORE - 4, left, n)
-    assert (updated.index, updated.train_seconds) == (card.index, card.train_seconds)
+    assert updated.train_seconds == card.train_seconds
+    assert updated.index == ("Center,PCA64,Flat" if kind == "flat" else card.index)
     assert updated.vectors_card == open_vectors(files.vectors).card
     store = FaissStore(files.index)
     query = points(5, seed=2)
@@ -153,6 +154,24 @@ def centred_as(store: FaissStore, rows: np.ndarray) -> np.ndarray:
         units[known] -= store.measure.mean
         units[known] /= np.linalg.norm(units[known], axis=1, keepdims=True)
     return units
+
+
+def test_update_of_an_exact_index_goes_on_finding_all(tmp_path: Path) -> None:
+    """It holds as many components as it was built from photos, which don't tell all of others."""
+    rows = np.random.default_rng(0).random((400, 1000), np.float32)
+    file = write_vectors(tmp_path / "v.saved_predictions.npy", rows[:100])
+    assert build_index(open_vectors(file), tmp_path / "i.faiss.index", IndexSettings()).index == "Center,Flat"
+    store = FaissStore(tmp_path / "i.faiss.index")
+    store.remove([3])
+    update_index(open_vectors(file), tmp_path / "i.faiss.index")
+    assert store.search(rows[:1], 1)[0] == 0 and store.finds_all
+    store.add(rows[100:], [Facts(0, f"{row}.jpg") for row in range(100, 400)])
+    card = update_index(open_vectors(file), tmp_path / "i.faiss.index")
+    assert card.index == "Center,PCA100,Flat" and why_build_again(card) == "each search compares all of 399 photos"
+    exact = centred_as(store, rows) @ centred_as(store, rows[200:240]).T
+    exact[3] = -np.inf
+    assert np.array_equal(store.search(rows[200:240], 10)[0], np.argsort(-exact, axis=0)[:10].T)
+    assert not store.finds_all and store.label == "Center,PCA100,Flat"
 
 
 def test_update_of_nothing_new_writes_nothing(files: Files) -> None:
@@ -360,6 +379,7 @@ def card(**changes: object) -> IndexCard:
             "each search compares all of 200 photos",
         ),
         ({"index": "Flat", "asked_for": "Flat"}, None),
+        ({"index": "PCA8,Flat", "asked_for": "PCA8,Flat"}, None),
     ],
 )
 def test_why_build_again(said: dict, reason: str | None) -> None:
