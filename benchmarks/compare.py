@@ -179,7 +179,7 @@ def main(images, vectors, quick, output):
         )
         parts["Queries"] = queries(images, names, made, rounds)
         real = np.load(vectors or made).astype(np.float32)
-        parts[f"Index: {n:,} simulated vectors of {real.shape[1]} numbers, 200 queries"] = indexes(real, n, folder)
+        parts[f"Index: {n:,} simulated vectors of dimension {real.shape[1]}, 200 queries"] = indexes(real, n, folder)
         parts["Memory of an extraction"] = memory(images, photos, folder)
     how = "once" if rounds == 1 else f"in {rounds} rounds, medians"
     head = f"`make bench`{' QUICK=1' if quick else ''} on {machine()}. Contenders ran in turn, {how}."
