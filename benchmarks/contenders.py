@@ -215,7 +215,7 @@ def our_index(vectors: str, queries: str) -> Figures:
     ]
 
     def search(query: Any) -> Any:
-        return index.search(Comparison(index.measure, query), 10, index.nprobe, opened, index.rerank)[0]
+        return index.search([Comparison(index.measure, query)], 10, index.nprobe, opened, index.rerank)[0][0]
 
     recall = recall_at_k(np.array(exact), np.array([search(query) for query in asked]))
     return {"build s": built, "peak MB": peak, "MB": card.bytes / 1e6, "recall@10": recall,
