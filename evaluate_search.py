@@ -19,7 +19,7 @@ from similar_images.evaluation.index_quality import apply_setting
 from similar_images.evaluation.labels import labels_of
 from similar_images.evaluation.report import check_writable, write_report
 from similar_images.script import OneSentence
-from similar_images.search.gallery import NEAR_DUPLICATE, Gallery
+from similar_images.search.gallery import NEAR_DUPLICATE_DISTANCE, Gallery
 
 ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
 
@@ -41,7 +41,9 @@ ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
 @click.option(
     "--encoder", "encoders", multiple=True, metavar="NAME[:LAYER][=WEIGHTS]", help="Another to try; several times."
 )
-@click.option("--near", type=click.FloatRange(min=0), default=NEAR_DUPLICATE, help="Distance of near-duplicates.")
+@click.option(
+    "--near", type=click.FloatRange(min=0), default=NEAR_DUPLICATE_DISTANCE, help="Distance of near-duplicates."
+)
 @click.option("--robustness/--no-robustness", "changes", default=True, help="Whether to change and encode photos.")
 def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, encoders, near, changes):  # fmt: skip
     """Measure the gallery of INDEX and write a report: report.html, report.md, report.json, and pictures."""

@@ -1,1 +1,1 @@
-"""What a person asks of a gallery."""
+"""Searching a gallery."""

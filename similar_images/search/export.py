@@ -17,7 +17,7 @@ NOT_AS_IT_IS = re.compile('[\\x00-\\x1f\\x7f\\ud800-\\udfff]|^[=+@"-]')
 
 
 def as_csv(hits: Sequence[Hit]) -> str:
-    """Return hits as CSV with a line of column names: those of `Hit`.
+    """Return hits as CSV with a header: the fields of `Hit`.
 
     A name or path that is no UTF-8, has a control character, or begins with a double quote or as a formula would
     stands as a JSON string, in ASCII and with its double quotes, as in file lists.
@@ -43,7 +43,7 @@ def as_python(gallery: Gallery, question: Question, settings: dict[str, object],
 
     Args:
         gallery: what was searched.
-        question: what was asked for.
+        question: the query with its marks.
         settings: the keyword arguments of `Gallery.search`, but for `among`.
         among: which photos may be found, None for all.
     """
@@ -69,8 +69,10 @@ def as_python(gallery: Gallery, question: Question, settings: dict[str, object],
 
 def _of_fields(among: Among) -> str:
     """Return a filter as Python, without the fields that filter nothing."""
-    said = (f"{field.name}={getattr(among, field.name)!r}" for field in fields(among) if getattr(among, field.name))
-    return f"Among({', '.join(said)})"
+    arguments = (
+        f"{field.name}={getattr(among, field.name)!r}" for field in fields(among) if getattr(among, field.name)
+    )
+    return f"Among({', '.join(arguments)})"
 
 
 def _query(question: Question) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""Relevance feedback: what a person says of some hits, turned into a better query."""
+"""Relevance feedback: a query moved by the hits that a person marked."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ def refined(
     Args:
         gallery: the photos.
         query: one or several, see `Gallery.search`.
-        relevant: rows of photos to find more of; their stored vectors are taken.
+        relevant: rows of photos to find more of; their stored vectors are used.
         irrelevant: rows of photos to find fewer of.
 
     Returns:

@@ -19,17 +19,17 @@ from similar_images.photos.photo_region import photo_region
 from similar_images.search.errors import GalleryError
 from similar_images.search.query import Photo, Query, Row, Vector, as_query
 from similar_images.search.query_encoder import QueryEncoder
-from similar_images.search.ranking import NEAR_DUPLICATE, Ranking
+from similar_images.search.ranking import NEAR_DUPLICATE_DISTANCE, Ranking
 from similar_images.store.base import EXHAUSTIVE, Among, Effort, Store, StoreError
 from similar_images.store.facts import Facts
 from similar_images.store.faiss_index import SUFFIX
 from similar_images.store.faiss_store import FaissStore
 from similar_images.store.measure import FOCUS, Measure
 
-__all__ = ["NEAR_DUPLICATE", "Gallery", "GalleryError", "Hit", "default_index"]
+__all__ = ["NEAR_DUPLICATE_DISTANCE", "Gallery", "GalleryError", "Hit", "default_index"]
 
-ITSELF = 0.1  # distance, at most, of a picture that the gallery has
-SEARCHED_FOR_PHOTO = (512, 512)  # pixels; a JPEG is decoded at a scale that has twice these
+SAME_PICTURE_DISTANCE = 0.1  # at most, from a query to the very picture in the gallery
+DETECTION_SIZE = (512, 512)  # pixels; a JPEG is decoded at a scale that has twice these
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -44,7 +44,7 @@ class Hit:
         image_id: the photo's row, for ever.
         name: relative to the photos' folder.
         path: where the photo should lie.
-        distance: squared L2 between its unit and the query's, see `measure`: 0 (equal) to 4.
+        distance: squared L2 between its centred unit vector and the query's, see `measure`: 0 (equal) to 4.
         similarity: their cosine, 1 - distance / 2.
     """
 
@@ -213,7 +213,7 @@ class Gallery:
         among: Among | None = None,
         suppress_near_duplicates: float = 0,
         focus: float | None = None,
-        expand: int = 0,
+        query_expansion: int = 0,
         max_distance: float | None = None,
         min_similarity: float | None = None,
         find_photo: bool = True,
@@ -223,42 +223,40 @@ class Gallery:
         Args:
             queries: see `search`.
             k: likewise.
-            nprobe: how many of the index's lists to look into: more is slower and misses less; None for its card's.
-            rerank: how many of the index's candidates to compare exactly; 0 compares them by what the index holds, None
-                is for its card's.
+            nprobe: how many inverted lists to search: more is slower and misses less; None for the card's.
+            rerank: how many candidates to re-rank exactly; 0 for the index's own distances, None for the card's.
             among: which photos may be found; None for all. k of these are found.
             suppress_near_duplicates: leaves out hits at most this far from a better one, greedily; 0 leaves out none.
                 It looks at the nearest 5,000, or k or `rerank` where that is more.
             focus: below 0 finds the same photo though it was changed, above 0 photos of the same kind, 0 is the centred
                 cosine, see `measure`; -1 to 1. None for 0.1, or 0 where the index has no components.
-            expand: search again by the query and this many of its first hits, see `query_expansion`; 0 for a single
-                search. Near-duplicates of the query and the first hit stay first; all other distances are to the
-                expanded query.
+            query_expansion: how many of the first hits to search by as well; 0 for none. Near-duplicates of the query
+                and the first hit stay first; all other distances are to the expanded query.
             max_distance: the farthest that a hit may be; None for any distance.
             min_similarity: the least similarity of a hit, -1 to 1; None for any.
-            find_photo: whether a path, an address or bytes ask by the photo that is found inside, see `photo_in`; what
-                the gallery has itself stays whole.
+            find_photo: whether to detect and search for the photo in a path, an address or bytes, see `photo_in`.
+                Pictures of the gallery stay whole.
 
         Raises:
-            GalleryError: no such row, a photo without a vector, a vector of another length, no query at all, an unknown
+            GalleryError: no such row, a photo without a vector, a vector of another dimension, no query, an unknown
                 encoder, or a number that is out of range.
             ImageReadError: a query photo can't be read.
             EncoderError: the encoder can't be loaded.
         """
-        _check_numbers(k=(k, 1), nprobe=(nprobe, 1), rerank=(rerank, 0), expand=(expand, 0))
-        _check_fractions(suppress_near_duplicates=(suppress_near_duplicates, 0, np.inf))
+        _check_counts(k=(k, 1), nprobe=(nprobe, 1), rerank=(rerank, 0), query_expansion=(query_expansion, 0))
+        _check_ranges(suppress_near_duplicates=(suppress_near_duplicates, 0, np.inf))
         bounds = {"max_distance": (max_distance, 0, np.inf), "min_similarity": (min_similarity, -1, 1)}
-        _check_fractions(**{name: bound for name, bound in bounds.items() if bound[0] is not None})
+        _check_ranges(**{name: bound for name, bound in bounds.items() if bound[0] is not None})
         if not isinstance(among, Among | None):
             raise GalleryError(f"among={among!r}: it must be an Among")
         farthest = np.inf if max_distance is None else max_distance
         if min_similarity is not None:
             farthest = min(farthest, 2 - 2 * min_similarity)
-        asked = [self._asked(query, find_photo) for query in queries]
+        asked = [self._as_queries(query, find_photo) for query in queries]
         if not asked:
             return []
         ranking = Ranking(
-            self.store, among, Effort(nprobe, rerank), self._focus(focus), expand, suppress_near_duplicates
+            self.store, among, Effort(nprobe, rerank), self._focus(focus), query_expansion, suppress_near_duplicates
         )
         own = [each[0].row if len(each) == 1 and isinstance(each[0], Row) else None for each in asked]
         found = ranking.nearest(self._vectors(asked), own, k)
@@ -275,7 +273,7 @@ class Gallery:
     def _focus(self, focus: float | None) -> float:
         if focus is None:
             return FOCUS if self.measure.can_focus else 0
-        _check_fractions(focus=(focus, -1, 1))
+        _check_ranges(focus=(focus, -1, 1))
         if focus and not self.measure.can_focus:
             raise GalleryError(
                 "this gallery can't be focused: its index has no components; build it without --pca none"
@@ -286,14 +284,14 @@ class Gallery:
         """Return what a person means, see `query.as_query`."""
         return as_query(thing, self._row_of, find_photo)
 
-    def _asked(self, query: object, find_photo: bool) -> list[Query]:
+    def _as_queries(self, query: object, find_photo: bool) -> list[Query]:
         several = query if isinstance(query, list | tuple) else [query]
         if not several:
             raise GalleryError("there is no query: give at least one")
         return [self.as_query(each, find_photo) for each in several]
 
     def vector(self, query: object, find_photo: bool = False) -> Floats:
-        """Return the feature vector (d,) float32 of a query, for several the one whose unit is the mean of theirs.
+        """Return the feature vector (d,) float32 of a query; for several, of the mean of their centred unit vectors.
 
         Args:
             query: see `search`.
@@ -302,7 +300,7 @@ class Gallery:
         Raises:
             GalleryError, ImageReadError, EncoderError: see `search_many`.
         """
-        vector: Floats = self._vectors([self._asked(query, find_photo)])[0]
+        vector: Floats = self._vectors([self._as_queries(query, find_photo)])[0]
         return vector
 
     def _vectors(self, asked: Sequence[Sequence[Query]]) -> Floats:
@@ -363,20 +361,22 @@ class Gallery:
             source = photo.source
             if photo.find:
                 source = Image.fromarray(read_image(source)) if is_url(source) else source  # fetched once
-            boxes.append(photo_region(read_image(source, SEARCHED_FOR_PHOTO)) if photo.find else None)
+            boxes.append(photo_region(read_image(source, DETECTION_SIZE)) if photo.find else None)
             pixels.append(encoder.pixels(source))
             if boxes[-1]:
                 pixels.append(encoder.pixels(cropped(source, boxes[-1])))
         vectors = map(self._checked, self._encoder.encode(pixels))
-        return [self._better(next(vectors), next(vectors), box) if box else (next(vectors), None) for box in boxes]
+        return [
+            self._whole_or_region(next(vectors), next(vectors), box) if box else (next(vectors), None) for box in boxes
+        ]
 
-    def _better(self, whole: Floats, photo: Floats, box: Box) -> tuple[Floats, Box | None]:
+    def _whole_or_region(self, whole: Floats, photo: Floats, box: Box) -> tuple[Floats, Box | None]:
         """Return the vector of a whole picture if the gallery has it, else that of the photo in it, with its box."""
         _, distances = self.store.search(np.stack([whole, photo]), 1, focus=self._focus(None))
-        return (whole, None) if distances[0, 0] <= min(distances[1, 0], ITSELF) else (photo, box)
+        return (whole, None) if distances[0, 0] <= min(distances[1, 0], SAME_PICTURE_DISTANCE) else (photo, box)
 
     def units(self, rows: Sequence[int] | Ids) -> Floats:
-        """Return the units (r, d) float32 of rows (r,), see `measure`; without the vectors file by the components.
+        """Return the centred unit vectors (r, d) float32 of rows (r,), without the vectors file by the components.
 
         Raises:
             GalleryError: that file is missing, and the index holds no components.
@@ -446,7 +446,7 @@ class Gallery:
 
     @property
     def dimension(self) -> int:
-        """The length of its vectors."""
+        """The dimension of its vectors."""
         return self.store.card.d
 
     def _checked(self, vector: NDArray[np.generic]) -> Floats:
@@ -462,14 +462,14 @@ class Gallery:
         return values
 
 
-def _check_numbers(**numbers: tuple[object, int]) -> None:
-    for name, (number, least) in numbers.items():
+def _check_counts(**counts: tuple[object, int]) -> None:
+    for name, (number, least) in counts.items():
         is_default = number is None and name != "k"
         if not is_default and (not isinstance(number, Integral) or number < least):
             raise GalleryError(f"{name}={number!r}: it must be a whole number, {least} or more")
 
 
-def _check_fractions(**numbers: tuple[object, float, float]) -> None:
+def _check_ranges(**numbers: tuple[object, float, float]) -> None:
     for name, (number, least, most) in numbers.items():
         if not (isinstance(number, int | float | np.number) and least <= number <= most):
             between = f"{least} or more" if most == np.inf else f"from {least} to {most}"

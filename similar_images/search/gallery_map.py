@@ -1,4 +1,4 @@
-"""A gallery on a plane: two coordinates a photo, similar photos near each other, kept beside the index."""
+"""A gallery in two dimensions, similar photos near each other, cached beside the index."""
 
 import contextlib
 from collections.abc import Callable
@@ -22,12 +22,12 @@ UMAP_DIMENSIONS = 50
 
 
 def methods() -> list[Method]:
-    """Return what can be asked of `coordinates` here: UMAP is a package of its own."""
+    """Return the methods that `coordinates` has here: UMAP is a package of its own."""
     return ["pca", "umap"] if find_spec("umap") else ["pca"]
 
 
 def coordinates(
-    gallery: Gallery, method: Method = "pca", progress: Callable[[float], None] = lambda part: None
+    gallery: Gallery, method: Method = "pca", progress: Callable[[float], None] = lambda fraction: None
 ) -> Floats:
     """Return where each photo of a gallery is on the map; read from disk where it was computed before.
 
@@ -35,7 +35,7 @@ def coordinates(
         gallery: the photos.
         method: "pca" puts the vectors' two principal components there; "umap" keeps neighbours together, and takes
             minutes for some ten thousand photos.
-        progress: called with the part that is done, 0 to 1.
+        progress: called with the fraction that is done, 0 to 1.
 
     Returns:
         (n, 2) float32, between -1 and 1; nan for photos without a vector.
@@ -48,25 +48,28 @@ def coordinates(
     if not gallery.can_compare:
         raise GalleryError("the map needs the vectors file, which is missing: put it back")
     file = map_path(gallery, method)
-    kept = _kept(file, gallery, method)
-    if kept is not None:
-        return kept
+    cached = _cached(file, gallery, method)
+    if cached is not None:
+        return cached
     rows = gallery.searchable_rows()
-    placed = np.full((len(gallery.names), 2), np.nan, np.float32)
-    placed[rows] = _principal(gallery, rows, 2, progress) if method == "pca" else _umap(gallery, rows, progress)
-    middle, half = (np.nanmax(placed, axis=0) + np.nanmin(placed, axis=0)) / 2, np.ptp(placed[rows], axis=0) / 2
-    placed = np.asarray((placed - middle) / np.where(half > 0, half, 1), np.float32)
-    _keep(file, placed, gallery, method)
-    return placed
+    positions = np.full((len(gallery.names), 2), np.nan, np.float32)
+    positions[rows] = _principal(gallery, rows, 2, progress) if method == "pca" else _umap(gallery, rows, progress)
+    middle, half = (
+        (np.nanmax(positions, axis=0) + np.nanmin(positions, axis=0)) / 2,
+        np.ptp(positions[rows], axis=0) / 2,
+    )
+    positions = np.asarray((positions - middle) / np.where(half > 0, half, 1), np.float32)
+    _cache(file, positions, gallery, method)
+    return positions
 
 
 def map_path(gallery: Gallery, method: Method) -> Path:
-    """Return where a gallery's map is kept."""
+    """Return where a gallery's map is cached."""
     return gallery.path.with_name(f"{gallery.path.name}.{method}.npy")
 
 
 def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
-    """Return the first principal components (r, d_out) of the units of rows (r,): the index's own, or of a sample."""
+    """Return the first principal components (r, d_out) of rows (r,): the index's own, or of a sample."""
     if gallery.measure.can_focus:
         return gallery.store.components(rows)[:, :d_out]
     sample = gallery.units(np.sort(np.random.default_rng(0).permutation(rows)[:SAMPLE]))
@@ -81,11 +84,11 @@ def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: 
 def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float], None]) -> Floats:
     from umap import UMAP
 
-    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, lambda part: progress(part / 10))
+    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, lambda fraction: progress(fraction / 10))
     return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(reduced), np.float32)
 
 
-def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
+def _cached(path: Path, gallery: Gallery, method: Method) -> Floats | None:
     """Return the map that a file holds; None where it is missing, damaged, or of other vectors."""
     try:
         card = read_card(path, MapCard)
@@ -99,8 +102,8 @@ def _kept(path: Path, gallery: Gallery, method: Method) -> Floats | None:
     return None
 
 
-def _keep(file: Path, placed: Floats, gallery: Gallery, method: Method) -> None:
-    card = MapCard(method=method, vectors_digest=gallery.store.version, n=len(placed))
+def _cache(file: Path, positions: Floats, gallery: Gallery, method: Method) -> None:
+    card = MapCard(method=method, vectors_digest=gallery.store.version, n=len(positions))
     not_ours = contextlib.suppress(OSError, BusyError)  # computed again next time
-    with not_ours, replacing_with_card(file, card) as part, open(part, "wb") as stream:
-        np.save(stream, placed)
+    with not_ours, replacing_with_card(file, card) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, positions)

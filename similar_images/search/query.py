@@ -1,4 +1,4 @@
-"""What a gallery can be asked by."""
+"""The kinds of queries."""
 
 import os
 from collections.abc import Callable
@@ -29,7 +29,7 @@ class Photo:
 
     Attributes:
         source: see `images.read_image`.
-        find: whether to search by the photo that is found inside, see `Gallery.photo_in`.
+        find: whether to detect and search for the photo in it, see `Gallery.photo_in`.
     """
 
     source: Source
@@ -51,13 +51,13 @@ Query = Row | Photo | Vector
 
 
 def as_query(thing: object, row_of: Callable[[str], int | None], find: bool = True) -> Query:
-    """Guess what a person means: for whoever asks a gallery directly, never for what came from somebody else.
+    """Guess what a person means; never for a query that came from somebody else.
 
     Args:
         thing: a query; the number of a row; the name of a photo of the gallery, its path, or that of any photo; an
             address; the bytes of a photo; a PIL image or pixels (h, w, 3) uint8 RGB; or a vector (d,).
         row_of: gives the row of a name or path, None where the gallery has no such photo.
-        find: whether to search by the photo that is found inside of a path, an address or bytes.
+        find: whether to detect and search for the photo in a path, an address or bytes.
 
     Raises:
         GalleryError: it is none of these.

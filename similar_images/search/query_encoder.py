@@ -1,4 +1,4 @@
-"""The encoder of a gallery, loaded and made ready when a query first needs it."""
+"""The encoder of a gallery, loaded when a query first needs it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ from similar_images.search.errors import GalleryError
 
 
 class QueryEncoder:
-    """What makes vectors of queries in the way that the gallery's were made, for any number of threads.
+    """Encodes queries as the gallery's photos were encoded, for any number of threads.
 
     Attributes:
         card: what made the gallery's vectors.

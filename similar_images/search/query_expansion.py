@@ -1,4 +1,4 @@
-"""Query expansion: a search by a query and its first hits, which tell more of what is meant than the query alone."""
+"""Query expansion: a query moved towards its first hits."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +9,7 @@ POWER = 3
 def expanded(
     unit: NDArray[np.float32], hits: NDArray[np.float32], similarities: NDArray[np.floating]
 ) -> NDArray[np.float32]:
-    """Return a query's unit moved towards its first hits, each weighted by the cube of its similarity.
+    """Return a query's unit vector moved towards its first hits, each weighted by the cube of its similarity.
 
     Args:
         unit: (d,) float32 of length 1, not modified.

@@ -1,4 +1,4 @@
-"""What a person asks of a gallery, step by step: example photos, parts of them, marked hits; and the way back."""
+"""A query that a person refines: example photos, parts of them, marked hits; with back and forward."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,19 +10,19 @@ from similar_images.photos.images import Box, Source, cropped
 from similar_images.search.feedback import refined
 from similar_images.search.gallery import Gallery
 
-MOST_STEPS = 50
+MAX_STEPS = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A photo that is asked for.
+    """A query photo.
 
     Attributes:
         name: what to call it.
         photo: the whole photo.
-        vector: (d,) float32, of the part that is meant.
+        vector: (d,) float32, of the selected part.
         row: where it is in the gallery, None for a photo from elsewhere.
-        box: the part that is meant, None for all of it.
+        box: the selected part, None for the whole photo.
     """
 
     name: str
@@ -32,11 +32,11 @@ class Example:
     box: Box | None = None
 
     def part(self) -> Source:
-        """Return the part that is meant."""
+        """Return the selected part."""
         return cropped(self.photo, self.box) if self.box else self.photo
 
     def boxed(self, gallery: Gallery, box: Box | None) -> "Example":
-        """Return the example with another part of the photo meant.
+        """Return the example with another part of the photo selected.
 
         Raises:
             GalleryError, EncoderError, ImageReadError: see `Gallery.vector`.
@@ -83,7 +83,7 @@ def _without(rows: Sequence[int], row: int) -> tuple[int, ...]:
 
 
 class History:
-    """The questions that were asked, and which of them is current; the oldest are forgotten."""
+    """The latest questions, and which of them is current."""
 
     def __init__(self) -> None:
         """Begin with no question."""
@@ -106,8 +106,8 @@ class History:
         return max(0, self._at)
 
     def add(self, question: Question) -> None:
-        """Make a question the current one; what was ahead is forgotten."""
-        self._steps = [*self._steps[: self._at + 1], question][-MOST_STEPS:]
+        """Make a question the current one, and drop those ahead."""
+        self._steps = [*self._steps[: self._at + 1], question][-MAX_STEPS:]
         self._at = len(self._steps) - 1
 
     def move(self, steps: int) -> None:

@@ -1,4 +1,4 @@
-"""What a search does beyond finding the nearest: itself first, neighbours asked by, near-duplicates suppressed."""
+"""The order of hits: the query itself first, query expansion, near-duplicate suppression."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from similar_images.search.near_duplicates import suppress_near_duplicates
 from similar_images.search.query_expansion import expanded
 from similar_images.store.base import Among, Effort, Store
 
-NEAR_DUPLICATE = 0.1  # a distance; what is as near to a query stays first
-MOST_LOOKED_AT = 5000  # hits, for k that are no near-duplicates of each other
-LOOKED_AT_ONCE = 16
+NEAR_DUPLICATE_DISTANCE = 0.1  # to a query, whose near-duplicates stay first
+MAX_CANDIDATES = 5000  # for k hits that are no near-duplicates of each other
+BLOCK = 16
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -29,7 +29,7 @@ class Ranking:
         among: which of them may be found, None for all.
         effort: how thoroughly to search.
         focus: see `measure`.
-        expand: by how many of the first hits to search again, 0 for none.
+        query_expansion: how many of the first hits to search by as well, 0 for none.
         suppress_near_duplicates: how far, at least, hits are from each other; 0 suppresses none.
     """
 
@@ -37,7 +37,7 @@ class Ranking:
     among: Among | None
     effort: Effort
     focus: float
-    expand: int
+    query_expansion: int
     suppress_near_duplicates: float
 
     def nearest(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
@@ -54,39 +54,39 @@ class Ranking:
 
     def _suppressed(self, vector: Floats, own: Sequence[int | None], k: int) -> Found:
         """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
-        few = max(k, self.effort.rerank or 0)
-        for looked_at in (few, max(few, MOST_LOOKED_AT)):
-            ((rows, distances),) = self._ranked(vector, own, looked_at)
+        least = max(k, self.effort.rerank or 0)
+        for count in (least, max(least, MAX_CANDIDATES)):
+            ((rows, distances),) = self._ranked(vector, own, count)
             kept = list(islice(suppress_near_duplicates(self._units(rows), self.suppress_near_duplicates), k))
-            if len(kept) == k or len(rows) < looked_at:
+            if len(kept) == k or len(rows) < count:
                 break
         return rows[kept], distances[kept]
 
     def _units(self, rows: Ids) -> Iterator[Floats]:
-        for start in range(0, len(rows), LOOKED_AT_ONCE):
-            yield self.store.measure.units(self.store.vectors(rows[start : start + LOOKED_AT_ONCE]))
+        for start in range(0, len(rows), BLOCK):
+            yield self.store.measure.units(self.store.vectors(rows[start : start + BLOCK]))
 
     def _ranked(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
-        if not self.expand:
-            return self._plain(vectors, own, k)
-        first = self._plain(vectors, own, max(k, self.expand + 1))
-        wider = np.stack([self._wider(*asked) for asked in zip(vectors, first, strict=True)])
-        stays = [_stays(distances) for _, distances in first]
-        second = self._plain(wider, [None] * len(wider), k + max(int(each.sum()) for each in stays))
-        return [_joined(*found, k) for found in zip(first, stays, second, strict=True)]
+        if not self.query_expansion:
+            return self._search(vectors, own, k)
+        first = self._search(vectors, own, max(k, self.query_expansion + 1))
+        expanded_queries = np.stack([self._expanded(*each) for each in zip(vectors, first, strict=True)])
+        kept_first = [_is_kept_first(distances) for _, distances in first]
+        second = self._search(expanded_queries, [None] * len(vectors), k + max(int(each.sum()) for each in kept_first))
+        return [_merged(*found, k) for found in zip(first, kept_first, second, strict=True)]
 
-    def _wider(self, vector: Floats, found: Found) -> Floats:
+    def _expanded(self, vector: Floats, found: Found) -> Floats:
         """Return a query (d,) moved towards its first hits, copies of it left out."""
         rows, distances = found
         others = distances > 0
-        rows, distances = rows[others][: self.expand], distances[others][: self.expand]
+        rows, distances = rows[others][: self.query_expansion], distances[others][: self.query_expansion]
         if not len(rows):
             return vector
         measure = self.store.measure
         unit = expanded(measure.units(vector[None])[0], measure.units(self.store.vectors(rows)), 1 - distances / 2)
         return np.asarray(measure.vectors_of(unit[None])[0])
 
-    def _plain(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
+    def _search(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
         lines = zip(vectors, own, *self.store.search(vectors, k, self.among, self.effort, self.focus), strict=True)
         return [self._itself_first(*line) for line in lines]
 
@@ -105,15 +105,15 @@ class Ranking:
         return self.store.can_compare and bool(self.store.matching(self.among or Among())[row])
 
 
-def _stays(distances: Floats) -> NDArray[np.bool_]:
-    """Return which hits stay first when more is asked by: near-duplicates of the query, and the first other one."""
+def _is_kept_first(distances: Floats) -> NDArray[np.bool_]:
+    """Return which hits query expansion keeps first: near-duplicates of the query, and the first other one."""
     others = distances[distances > 0]
-    return distances <= max(NEAR_DUPLICATE, others[0] if len(others) else 0)
+    return distances <= max(NEAR_DUPLICATE_DISTANCE, others[0] if len(others) else 0)
 
 
-def _joined(first: Found, stays: NDArray[np.bool_], second: Found, k: int) -> Found:
-    """Return the hits that stay, then those that the wider query found; distances are to that, ascending."""
-    rows, distances = first[0][stays], first[1][stays]
+def _merged(first: Found, kept_first: NDArray[np.bool_], second: Found, k: int) -> Found:
+    """Return the hits that stay first, then those of the expanded query; distances are to that, ascending."""
+    rows, distances = first[0][kept_first], first[1][kept_first]
     others = ~np.isin(second[0], rows)
     later, later_distances = second[0][others], second[1][others]
     least = later_distances[0] if len(later) else np.inf

@@ -6,7 +6,7 @@ from PIL import Image
 
 from similar_images.photos.images import ImageReadError, cropped, read_image
 from similar_images.search.gallery import Gallery
-from similar_images.search.question import MOST_STEPS, Example, History, Question
+from similar_images.search.question import MAX_STEPS, Example, History, Question
 from similar_images.store.vectors import normalise
 
 
@@ -70,7 +70,7 @@ def test_history_goes_back_and_forward_and_forgets_what_was_ahead(gallery: Galle
 
 def test_history_forgets_the_oldest(gallery: Gallery) -> None:
     history = History()
-    questions = [Question((example(gallery, 0),)) for _ in range(MOST_STEPS + 10)]
+    questions = [Question((example(gallery, 0),)) for _ in range(MAX_STEPS + 10)]
     for question in questions:
         history.add(question)
-    assert history.current is questions[-1] and history.behind == MOST_STEPS - 1
+    assert history.current is questions[-1] and history.behind == MAX_STEPS - 1
