@@ -151,7 +151,7 @@ def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[n
     return AnswerQuality(rows, np.concatenate(found), np.concatenate(similarities), counts, others, measures)
 
 
-def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int, query_expansion: int = 0) -> Measures:
+def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int, expand: int = 0) -> Measures:
     """Return P@1 and precision@k of what the gallery's search answers to its own photos, as it is set.
 
     Args:
@@ -159,11 +159,11 @@ def searched(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int, 
         labels: see `answer_quality`.
         rows: likewise.
         k: likewise.
-        query_expansion: see `Gallery.search`.
+        expand: see `Gallery.search`.
     """
     relevant = np.zeros((len(rows), min(k, len(gallery) - 1)), np.bool_)
     for line, row in zip(relevant, rows, strict=True):
-        hits = gallery.search(int(row), k + 1, query_expansion=query_expansion)
+        hits = gallery.search(int(row), k + 1, expand=expand)
         ids = [hit.image_id for hit in hits if hit.image_id != row][: len(line)]
         line[: len(ids)] = labels.shared(row, ids)
     return _of_first(relevant)

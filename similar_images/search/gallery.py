@@ -213,7 +213,7 @@ class Gallery:
         among: Among | None = None,
         suppress_near_duplicates: float = 0,
         focus: float | None = None,
-        query_expansion: int = 0,
+        expand: int = 0,
         max_distance: float | None = None,
         min_similarity: float | None = None,
         find_photo: bool = True,
@@ -230,7 +230,7 @@ class Gallery:
                 It looks at the nearest 5,000, or k or `rerank` where that is more.
             focus: below 0 finds the same photo though it was changed, above 0 photos of the same kind, 0 is the centred
                 cosine, see `measure`; -1 to 1. None for 0.1, or 0 where the index has no components.
-            query_expansion: how many of the first hits to search by as well; 0 for none. Near-duplicates of the query
+            expand: how many of the first hits to search by as well; 0 for none. Near-duplicates of the query
                 and the first hit stay first; all other distances are to the expanded query.
             max_distance: the farthest that a hit may be; None for any distance.
             min_similarity: the least similarity of a hit, -1 to 1; None for any.
@@ -243,7 +243,7 @@ class Gallery:
             ImageReadError: a query photo can't be read.
             EncoderError: the encoder can't be loaded.
         """
-        _check_counts(k=(k, 1), nprobe=(nprobe, 1), rerank=(rerank, 0), query_expansion=(query_expansion, 0))
+        _check_counts(k=(k, 1), nprobe=(nprobe, 1), rerank=(rerank, 0), expand=(expand, 0))
         _check_ranges(suppress_near_duplicates=(suppress_near_duplicates, 0, np.inf))
         bounds = {"max_distance": (max_distance, 0, np.inf), "min_similarity": (min_similarity, -1, 1)}
         _check_ranges(**{name: bound for name, bound in bounds.items() if bound[0] is not None})
@@ -256,7 +256,7 @@ class Gallery:
         if not asked:
             return []
         ranking = Ranking(
-            self.store, among, Effort(nprobe, rerank), self._focus(focus), query_expansion, suppress_near_duplicates
+            self.store, among, Effort(nprobe, rerank), self._focus(focus), expand, suppress_near_duplicates
         )
         own = [each[0].row if len(each) == 1 and isinstance(each[0], Row) else None for each in asked]
         found = ranking.nearest(self._vectors(asked), own, k)

@@ -29,7 +29,7 @@ class Ranking:
         among: which of them may be found, None for all.
         effort: how thoroughly to search.
         focus: see `measure`.
-        query_expansion: how many of the first hits to search by as well, 0 for none.
+        expand: how many of the first hits to search by as well, 0 for none.
         suppress_near_duplicates: how far, at least, hits are from each other; 0 suppresses none.
     """
 
@@ -37,7 +37,7 @@ class Ranking:
     among: Among | None
     effort: Effort
     focus: float
-    query_expansion: int
+    expand: int
     suppress_near_duplicates: float
 
     def nearest(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
@@ -67,9 +67,9 @@ class Ranking:
             yield self.store.measure.units(self.store.vectors(rows[start : start + BLOCK]))
 
     def _ranked(self, vectors: Floats, own: Sequence[int | None], k: int) -> list[Found]:
-        if not self.query_expansion:
+        if not self.expand:
             return self._search(vectors, own, k)
-        first = self._search(vectors, own, max(k, self.query_expansion + 1))
+        first = self._search(vectors, own, max(k, self.expand + 1))
         expanded_queries = np.stack([self._expanded(*each) for each in zip(vectors, first, strict=True)])
         kept_first = [_is_kept_first(distances) for _, distances in first]
         second = self._search(expanded_queries, [None] * len(vectors), k + max(int(each.sum()) for each in kept_first))
@@ -79,7 +79,7 @@ class Ranking:
         """Return a query (d,) moved towards its first hits, copies of it left out."""
         rows, distances = found
         others = distances > 0
-        rows, distances = rows[others][: self.query_expansion], distances[others][: self.query_expansion]
+        rows, distances = rows[others][: self.expand], distances[others][: self.expand]
         if not len(rows):
             return vector
         measure = self.store.measure

@@ -201,7 +201,7 @@ class SearchPanel(ipw.VBox):
         self.hits = self.gallery.search(question.vector(self.gallery), among=among, **self._settings.keywords())
         search_ms = (time.perf_counter() - began) * 1000
         more = len(self.hits) == self._settings.k < self._settings.max_k
-        self._grid.show_hits(self.hits, question, more, self._settings.query_expansion)
+        self._grid.show_hits(self.hits, question, more, self._settings.expand)
         self._settings.show_cost(search_ms)
         self._export.show_buttons(bool(self.hits))
         self._mark_on_map(question)
@@ -215,7 +215,7 @@ class SearchPanel(ipw.VBox):
         asked = self._settings.keywords() | {
             "suppress_near_duplicates": 0,
             "min_similarity": None,
-            "query_expansion": 0,
+            "expand": 0,
         }
         found = self.gallery.search(vector, among=among, **asked)
         began = time.perf_counter()

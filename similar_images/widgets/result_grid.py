@@ -59,14 +59,14 @@ class ResultGrid(MessageView):
         self._gallery = gallery
         self._example: Example | None = None
 
-    def show_hits(self, hits: Sequence[Hit], question: Question, more: bool, query_expansion: int) -> None:
+    def show_hits(self, hits: Sequence[Hit], question: Question, more: bool, expand: int) -> None:
         """Show hits in place of others.
 
         Args:
             hits: nearest first.
             question: the query; its first photo is shown beside a hit that is looked at closely.
             more: whether there may be more.
-            query_expansion: see `Gallery.search`.
+            expand: see `Gallery.search`.
         """
         self._example = question.examples[0]
         facts = [
@@ -75,7 +75,7 @@ class ResultGrid(MessageView):
         ]
         has_more_parts = len(question.examples) > 1 or question.relevant or question.irrelevant
         to = "your query" if has_more_parts else "your photo"
-        to += f" and its {query_expansion} nearest" if query_expansion else ""
+        to += f" and its {expand} nearest" if expand else ""
         self.show({"kind": "hits", "hits": facts, "relevant": list(question.relevant), "more": more, "to": to})
 
     def _send_pictures(self, content: Content, _: object) -> None:

@@ -88,7 +88,7 @@ function render({ model, el }) {
   const neighbours = model.get("neighbours");
   if (neighbours) {
     const title = "search again by your photo and its nearest neighbours, which finds more of its kind; the first result stays first";
-    el.append(check("query_expansion", `Query expansion by the first ${neighbours} results`, title, neighbours, 0));
+    el.append(check("expand", `Query expansion by the first ${neighbours} results`, title, neighbours, 0));
   }
   if (model.get("folders").length > 1) el.append(labelled("Folder", "search only there", folder));
   el.append(

@@ -18,7 +18,7 @@ SEARCH_TRAITS = [
     "suppress_near_duplicates",
     "min_similarity",
     "focus",
-    "query_expansion",
+    "expand",
     "folder",
     "pattern",
 ]
@@ -36,7 +36,7 @@ class SearchSettings(MessageView):
         suppress_near_duplicates: likewise.
         min_similarity: likewise; 0 leaves out nothing.
         focus: likewise; hidden where the gallery can't be focused.
-        query_expansion: likewise.
+        expand: likewise.
         folder: the only one to search, None for all.
         pattern: see `Among`.
         show_scores: whether tiles always show rank and similarity.
@@ -51,7 +51,7 @@ class SearchSettings(MessageView):
     suppress_near_duplicates = traitlets.Float(0).tag(sync=True)
     min_similarity = traitlets.Float(0).tag(sync=True)
     focus = traitlets.Float(FOCUS).tag(sync=True)
-    query_expansion = traitlets.Int().tag(sync=True)
+    expand = traitlets.Int().tag(sync=True)
     folder = traitlets.Unicode(None, allow_none=True).tag(sync=True)
     pattern = traitlets.Unicode("").tag(sync=True)
     show_scores = traitlets.Bool(False).tag(sync=True)
@@ -87,7 +87,7 @@ class SearchSettings(MessageView):
             nlist=gallery.store.nlist,
             can_focus=gallery.measure.can_focus,
             neighbours=neighbours,
-            query_expansion=neighbours,
+            expand=neighbours,
             compared="exactly" if gallery.store.has_vectors else "approximately" if gallery.can_compare else "",
             folders=folders if len(folders) <= MAX_FOLDERS else [],
         )
@@ -103,7 +103,7 @@ class SearchSettings(MessageView):
         candidates = max(self.k, self.rerank) if self.rerank and self.compared else 0
         self.cost = (
             f"The last search took {ms:.1f} ms: it scanned {self.nprobe} of {self.nlist} inverted lists"
-            f"{' twice' if self.query_expansion else ''}, about {scanned:,.0f} of {self.n:,} photos, and re-ranked "
+            f"{' twice' if self.expand else ''}, about {scanned:,.0f} of {self.n:,} photos, and re-ranked "
             f"{candidates} candidates {self.compared or 'exactly'}."
         )
 
@@ -127,4 +127,4 @@ class SearchSettings(MessageView):
             settings["min_similarity"] = round(self.min_similarity, 4)
         if self.can_focus:
             settings["focus"] = self.focus
-        return settings | ({"query_expansion": self.query_expansion} if self.query_expansion else {})
+        return settings | ({"expand": self.expand} if self.expand else {})

@@ -101,7 +101,7 @@ def names(page: Page) -> list[str]:
 
 def expected(gallery: Gallery, query: Any, k: int = 12, **settings: Any) -> list[str]:
     """Return what a search finds with the panel's first settings, or others."""
-    return names_of(gallery.search(query, k, **{"focus": 0.1, "query_expansion": 3, **settings}))
+    return names_of(gallery.search(query, k, **{"focus": 0.1, "expand": 3, **settings}))
 
 
 def names_of(hits: list[Hit]) -> list[str]:

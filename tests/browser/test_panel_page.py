@@ -404,7 +404,7 @@ def test_marks_by_keyboard_refine_the_search(page: Page, gallery: Gallery) -> No
 @pytest.mark.parametrize("how", ["mouse", "keyboard"])
 def test_closer_look_shows_facts_neighbours_and_why(page: Page, gallery: Gallery, how: str) -> None:
     found = pick_random(page)
-    hits = gallery.search(asked(page)[0], 12, query_expansion=3)
+    hits = gallery.search(asked(page)[0], 12, expand=3)
     tile(page, found[2]).focus()
     tile(page, found[2]).hover()
     press(page, f"Look closer at {found[2]}", how)
@@ -496,7 +496,7 @@ def test_first_results_are_asked_by_until_told_not_to(page: Page, gallery: Galle
     with search(page):
         page.get_by_label("Query expansion by the first 3 results").press("Space")
     expect(caption).to_have_text("Similarity to your photo")
-    assert names(page) == expected(gallery, query, query_expansion=0)
+    assert names(page) == expected(gallery, query, expand=0)
     with search(page):
         page.get_by_label("Query expansion by the first 3 results").check()
     assert names(page) == expected(gallery, query)
@@ -557,7 +557,7 @@ def test_near_duplicates_are_hidden(page: Page, gallery: Gallery) -> None:
 
 def test_scores_are_shown_under_the_pointer_or_always(page: Page, gallery: Gallery) -> None:
     pick_random(page)
-    hit = gallery.search(asked(page)[0], 12, query_expansion=3)[5]
+    hit = gallery.search(asked(page)[0], 12, expand=3)[5]
     score = page.locator(".si-score").nth(5)
     begin_anew(page)
     expect(score).to_have_css("opacity", "0")
@@ -582,8 +582,8 @@ def test_search_settings_show_what_a_search_costs(page: Page, gallery: Gallery) 
     assert names(page) == expected(gallery, query, 12, nprobe=1)
     expect(page.get_by_text("it scanned 1 of 4 inverted lists twice")).to_be_visible()
     press(page, "Compare with an exact search", "keyboard")
-    found = set(expected(gallery, query, 12, nprobe=1, query_expansion=0))
-    exact = [name in found for name in expected(gallery, query, 12, nprobe=4, rerank=75, query_expansion=0)]
+    found = set(expected(gallery, query, 12, nprobe=1, expand=0))
+    exact = [name in found for name in expected(gallery, query, 12, nprobe=4, rerank=75, expand=0)]
     expect(page.get_by_text(f"{sum(exact)} of the 12 nearest were found")).to_be_visible()
     set_range(page, "Candidates to re-rank exactly", "0")
     expect(page.get_by_text("re-ranked 0 candidates exactly")).to_be_visible()

@@ -86,7 +86,7 @@ def test_python_repeats_a_search_with_everything(gallery: Gallery, tmp_path: Pat
     (tmp_path / own.name).write_bytes(own.photo)
     question = Question((own, stored), relevant=(7,), irrelevant=(20, 21))
     among = Among(pattern="0", without=(20, 21))
-    settings = {"k": 6, "suppress_near_duplicates": 0.001, "focus": -0.3, "query_expansion": 3}
+    settings = {"k": 6, "suppress_near_duplicates": 0.001, "focus": -0.3, "expand": 3}
     code = as_python(gallery, question, settings, among)
     assert "is a photo of your own: put its path" in code
     found = printed(f"import os; os.environ['SIMILAR_IMAGES_CACHE'] = {str(cache)!r}\n{code}", tmp_path)

@@ -338,7 +338,7 @@ def test_search_many_finds_what_each_search_finds(gallery: Gallery, photos: Path
     queries = [3, (photos / gallery.names[30]).read_bytes(), [4, page], page, gallery.vector(7), gallery.names[9]]
     for how in (
         {},
-        {"query_expansion": 3, "focus": 0.2},
+        {"expand": 3, "focus": 0.2},
         {"suppress_near_duplicates": 0.1},
         {"among": Among(pattern="0"), "max_distance": 1.5},
     ):

@@ -358,7 +358,7 @@ def test_gallery_searches_any_store(opened: Opened) -> None:
         np.testing.assert_allclose([hit.distance for hit in hits], np.sort(line)[:7], atol=EXACT)
     assert gallery.search_many(queries, 3) == [gallery.search(query, 3) for query in queries]
     assert len(gallery) == len(opened.photos) - 3 and gallery.searchable_rows(Among(rows=(100, 101))).tolist() == [101]
-    assert gallery.search(50, 2, suppress_near_duplicates=0.01, query_expansion=3)[0].image_id == 50
+    assert gallery.search(50, 2, suppress_near_duplicates=0.01, expand=3)[0].image_id == 50
     again = pickle.loads(pickle.dumps(gallery))
     assert again.search(50, 3)[0].path == Path("photos").absolute() / opened.photos[50].name
     with pytest.raises(GalleryError, match=r"car/red/77.jpg|77.*no vector"):

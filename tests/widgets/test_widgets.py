@@ -245,8 +245,8 @@ def test_panel_asks_by_the_first_hits_until_told_not_to_and_says_so(panel: Searc
     ask_row(panel, 3)
     panel._settings.k = 20
     assert shown(panel) == expected(gallery, 3, 20) and panel._grid._shown[0]["to"] == "your photo and its 3 nearest"
-    panel._settings.query_expansion = 0
-    assert shown(panel) == expected(gallery, 3, 20, query_expansion=0) != expected(gallery, 3, 20)
+    panel._settings.expand = 0
+    assert shown(panel) == expected(gallery, 3, 20, expand=0) != expected(gallery, 3, 20)
     assert panel._grid._shown[0]["to"] == "your photo"
     tell(panel._grid, "mark", row=40, relevant=True)
     assert panel._grid._shown[0]["to"] == "your query"
@@ -254,9 +254,9 @@ def test_panel_asks_by_the_first_hits_until_told_not_to_and_says_so(panel: Searc
 
 def test_panel_of_a_gallery_by_raw_cosine_has_no_dial(raw_index: Path) -> None:
     panel = SearchPanel(Gallery.open(raw_index), k=6)
-    assert not panel._settings.can_focus and panel._settings.keywords() == {"k": 6, "query_expansion": 3}
+    assert not panel._settings.can_focus and panel._settings.keywords() == {"k": 6, "expand": 3}
     ask_row(panel, 0)
-    assert shown(panel) == names_of(panel.gallery.search(0, 6, query_expansion=3))
+    assert shown(panel) == names_of(panel.gallery.search(0, 6, expand=3))
     tell(panel._settings, "compare")
     assert panel._settings.agreement.startswith("6 of the 6 nearest were found")
 
@@ -314,10 +314,7 @@ def test_panel_exports_what_is_shown(panel: SearchPanel, gallery: Gallery, sent:
     assert table[0] == "similar.json" and [row["name"] for row in json.loads(table[1])] == shown(panel)
     assert png[0] == "similar.png" and Image.open(io.BytesIO(png[1])).format == "PNG"
     tell(panel._export, "export", format="py")
-    assert (
-        sent[-1][0] == "code"
-        and "hits = gallery.search(query, k=6, focus=0.1, query_expansion=3)" in sent[-1][1]["text"]
-    )
+    assert sent[-1][0] == "code" and "hits = gallery.search(query, k=6, focus=0.1, expand=3)" in sent[-1][1]["text"]
 
 
 def test_panel_map_is_made_when_it_is_opened_and_marks_the_hits(panel: SearchPanel) -> None:
