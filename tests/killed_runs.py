@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from similar_images.store.vectors import VectorFile
 
 CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
-STATEMENTS = ("INSERT", "COMMIT")  # by which SQLite changes the disk
+STATEMENTS = ("COMMIT", "PRAGMA")  # by which SQLite changes the disk, but for its CREATEs
 FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 
 
