@@ -6,13 +6,12 @@ if __name__ == "__main__":  # before the other imports, which take a while
 
     begin()
 
-import sys
-from functools import partial
 from pathlib import Path
 
 import click
 
 from similar_images.files import is_half_in_place, readable_size
+from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
 from similar_images.store.faiss_index import EXACT, index_path
 from similar_images.store.index_building import IndexSettings, build_index
@@ -76,12 +75,11 @@ def main(
         if output.exists() and not (overwrite or update or is_half_in_place(output)):
             raise ValueError(f"{output} exists: keep it, --update it, or build it again with --overwrite")
         settings = IndexSettings(nlist, m, nbits, pca, factory, train_size)
-        with click.progressbar(length=100, show_eta=False, file=sys.stderr, hidden=not sys.stderr.isatty()) as bar:
-            show = partial(_show, bar)
+        with progress_bars("vectors") as progress:
             if update and output.exists():
-                card = update_index(vectors, output, show)
+                card = update_index(vectors, output, progress)
             else:
-                card = build_index(vectors, output, settings, show)
+                card = build_index(vectors, output, settings, progress)
     if card.index != card.asked_for:
         click.echo(f"{card.asked_for} does not fit {card.n:,} vectors of dimension {card.d}: {card.index} does.")
     size = f"{card.n:,} vectors, {readable_size(card.bytes)}"
@@ -101,11 +99,6 @@ def main(
         click.echo(
             f"  checked with {check['queries']} of its own vectors, {whether}; all of this stands in {output}.json"
         )
-
-
-def _show(bar, step, share):
-    bar.label, bar.pos = step.capitalize(), int(share * 100)
-    bar.render_progress()
 
 
 if __name__ == "__main__":

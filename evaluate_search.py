@@ -12,12 +12,11 @@ from pathlib import Path
 
 import click
 
-from extract_image_vectors import encoding_bar
 from similar_images.evaluation import sections
 from similar_images.evaluation.answer_quality import spaces_of
-from similar_images.evaluation.index_quality import apply_setting
 from similar_images.evaluation.labels import labels_of
 from similar_images.evaluation.report import check_writable, write_report
+from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
 from similar_images.search.gallery import NEAR_DUPLICATE_DISTANCE, Gallery
 
@@ -66,24 +65,31 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         else:
             click.echo("No two photos have a label in common: give --labels FILE to measure the answers.", err=True)
         if encoders:
-            todo["Encoders"] = lambda: sections.encoders_part(
-                gallery, encoders, **asked, folder=output, bar=encoding_bar
-            )
+            todo["Encoders"] = with_bars(sections.encoders_part, gallery, encoders, **asked, folder=output)
         if changes:
-            todo["Robustness"] = lambda: sections.robustness_part(
-                gallery, sections.sample(rows, CHANGED), spaces, encoding_bar
-            )
+            changed = sections.sample(rows, CHANGED)
+            todo["Robustness"] = with_bars(sections.robustness_part, gallery, changed, spaces)
         todo["Near-duplicates"] = lambda: sections.duplicates_part(gallery, near)
         measured, failed = measure(todo)
         seconds = time.perf_counter() - began
         write_report(output, gallery.path.name, [sections.head_part(gallery, sys.argv, seconds), *measured.values()])
         best = measured["Index"].figures["cheapest"] if apply and "Index" in measured else None
         if best and best["nprobe"]:
-            apply_setting(gallery, best["nprobe"], best["rerank"])
+            gallery.store.set_effort(best["nprobe"], best["rerank"])
             click.echo(f"From now on the index is searched with nprobe {best['nprobe']}, {best['rerank']} re-ranked.")
         if failed:
             raise ValueError(f"the report in {output} lacks {', '.join(failed)}, for the reason above")
     click.echo(f"{output}: report.html, report.md, report.json and pictures, in {seconds:.0f} s")
+
+
+def with_bars(part, *given, **named):
+    """Return what measures a part and shows how far it has got."""
+
+    def measured():
+        with progress_bars("photos") as progress:
+            return part(*given, **named, progress=progress)
+
+    return measured
 
 
 def measure(todo):

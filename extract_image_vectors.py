@@ -6,9 +6,6 @@ if __name__ == "__main__":  # before the other imports, which take a while
 
     begin()
 
-import sys
-import time
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +17,7 @@ from similar_images.encoding.runtimes import open_runtime
 from similar_images.extraction.extraction import check_request, earlier_rows, extract, sample_photos
 from similar_images.photos.file_list import list_photos, read_file_list
 from similar_images.photos.images import source_name
+from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
 from similar_images.store.faiss_index import GalleryIndexError, index_path
 from similar_images.store.index_update import update_index, why_build_again
@@ -125,9 +123,9 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         photos = partial(sample_photos, names, img_dir, loaded)
         earlier = earlier_rows(output, overwrite=overwrite, update=update)
         ready = open_runtime(loaded, runtime, precision, photos, int8_file(output, loaded), earlier)
-        with encoding_bar(len(names)) as update_bar:
+        with progress_bars("photos") as progress:
             done = extract(names, img_dir, output, ready, batch_size=batch_size, workers=workers, overwrite=overwrite,
-                           update=update, strict=strict, progress=update_bar)  # fmt: skip
+                           update=update, strict=strict, progress=progress)  # fmt: skip
         index = index_path(output)
         followed = follow(index, output) if update and index.exists() else None
     click.echo(
@@ -158,29 +156,6 @@ def follow(index, vectors):
     reason = why_build_again(card)
     advice = f"; {reason}: build_search_db.py --overwrite mends that" if reason else ""
     return f"{card.n:,} photos, {card.n - card.trained_n:+,} since it was trained{advice}"
-
-
-@contextmanager
-def encoding_bar(photos):
-    """Show on a terminal how far `extract` has got, with photos/s and time left; yield what it is to call."""
-    calls = []  # (when, how many photos), the first of them with what an earlier run did
-    quiet = not sys.stderr.isatty()
-    with click.progressbar(
-        length=photos,
-        label="Encoding",
-        show_pos=True,
-        item_show_func=lambda rate: rate or "",
-        file=sys.stderr,
-        hidden=quiet,
-    ) as bar:
-
-        def update(count):
-            calls.append((time.monotonic(), count))
-            seconds = calls[-1][0] - calls[0][0]
-            rate = f"{sum(count for _, count in calls[1:]) / seconds:.1f} photos/s" if seconds else ""
-            bar.update(count, rate)
-
-        yield update
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import click
 
-from extract_image_vectors import encoding_bar
 from similar_images.app.servers import serve, working_copy
 from similar_images.cards import from_card
 from similar_images.encoding.conversion import remembered
@@ -26,6 +25,7 @@ from similar_images.encoding.weights import weights_are_cached
 from similar_images.extraction.extraction import check_request, earlier_rows, extract, needs_update, sample_photos
 from similar_images.photos.file_list import list_photos
 from similar_images.photos.samples import draw_samples
+from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
 from similar_images.search.gallery import Gallery
 from similar_images.store.faiss_index import index_path
@@ -118,7 +118,8 @@ def prepare(photos, folder, encoder_name=None):
         encode(names, photos, vectors, encoder, updates)
     if not follows(index, vectors):
         click.echo("Building the index ...")
-        build_index(open_vectors(vectors), index, IndexSettings())
+        with progress_bars("vectors") as progress:
+            build_index(open_vectors(vectors), index, IndexSettings(), progress)
     return index
 
 
@@ -155,8 +156,8 @@ def encode(names, photos, vectors, encoder, update):
     check_request(names, photos, vectors, overwrite=True, update=False)
     earlier = earlier_rows(vectors, overwrite=True, update=update)
     runtime = open_runtime(encoder, photos=partial(sample_photos, names, photos, encoder), earlier=earlier)
-    with encoding_bar(len(names)) as update_bar:
-        done = extract(names, photos, vectors, runtime, overwrite=True, update=update, progress=update_bar)
+    with progress_bars("photos") as progress:
+        done = extract(names, photos, vectors, runtime, overwrite=True, update=update, progress=progress)
     click.echo(f"Encoded {done.encoded:,} photos in {done.seconds:.0f} s, {len(done.failures):,} could not be read.")
 
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "similar_images"
-ROOT_MODULES = {"files", "cards", "locks", "script"}
+ROOT_MODULES = {"files", "cards", "locks", "progress", "script"}
 MAY_IMPORT = {
     "photos": set(),
     "encoding": {"photos"},
@@ -41,6 +41,7 @@ ONLY_IN = {
     "matplotlib": {"evaluation/plots"},
     "markdown_it": {"evaluation/report"},
     "click": set(),
+    "tqdm": {"progress"},
 }
 
 

@@ -1,8 +1,6 @@
 """Encoders side by side on the photos of a gallery: quality, time and size."""
 
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +14,12 @@ from similar_images.encoding.runtimes import Runtime, open_runtime
 from similar_images.evaluation.answer_quality import AnswerQuality, answer_quality, known_vectors
 from similar_images.evaluation.labels import Labels
 from similar_images.extraction.extraction import earlier_rows, extract, sample_photos
+from similar_images.progress import Progress
 from similar_images.search.gallery import Gallery
 from similar_images.store.measure import Measure
 from similar_images.store.vectors import SUFFIX, normalise, open_vectors
 
 TIMED_PHOTOS = 64
-Progress = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def try_encoder(
     rows: NDArray[np.int64],
     k: int,
     folder: Path,
-    bar: Progress,
+    progress: Progress,
 ) -> EncoderFigures:
     """Encode the photos of a gallery with another encoder, and measure its answers.
 
@@ -87,7 +85,7 @@ def try_encoder(
         rows: the photos that ask, see `answer_quality`; those that this encoder could not read are left out.
         k: how many results precision@k looks at.
         folder: where the encoder's vectors are kept, for the next time and to go on from when interrupted.
-        bar: called with the number of photos, gives what `extract` calls with those that are done.
+        progress: see `extract`.
 
     Raises:
         EncoderError, VectorsError: see `load_encoder` and `extract`.
@@ -98,8 +96,7 @@ def try_encoder(
     output = folder / f"{stem}{SUFFIX}"
     earlier = earlier_rows(output, overwrite=False, update=output.exists())
     runtime = open_runtime(encoder, photos=sample, earlier=earlier)
-    with bar(len(gallery.names)) as update:
-        extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=update)
+    extract(gallery.names, gallery.img_dir, output, runtime, update=output.exists(), progress=progress)
     units = centred_units(open_vectors(output).array)
     quality = answer_quality(units, labels, rows[units[rows].any(axis=1)], k)
     name = f"{label(encoder.card(output))}, {runtime.name} {runtime.precision}"

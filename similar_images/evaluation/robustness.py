@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 from similar_images.evaluation.answer_quality import AS_SET, Spaces, Units, known_vectors
 from similar_images.photos.images import ImageReadError, Pixels, cropped, read_image
 from similar_images.photos.photo_region import photo_region
+from similar_images.progress import Progress, no_progress
 from similar_images.search.gallery import Gallery
 
 SAME = 1e-6  # cosines that differ less are of copies
@@ -78,7 +79,7 @@ def robustness(
     gallery: Gallery,
     rows: NDArray[np.int64],
     spaces: Spaces,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Progress = no_progress,
 ) -> dict[str, Firsts]:
     """Return by way of searching and by change whether each photo, changed so, finds its original first.
 
@@ -86,7 +87,7 @@ def robustness(
         gallery: the photos.
         rows: (q,) those to change; one that can't be read is left out.
         spaces: ways of comparing exactly, beside the gallery's own search.
-        progress: called with the number of photos that have been changed.
+        progress: shows how many photos have been changed.
 
     Returns:
         For the search as it is set and each of `spaces`, for each of `CHANGES` (read,) float64 of 0 and 1; nothing
@@ -107,17 +108,17 @@ def robustness(
 
 
 def _changed(
-    gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[int], None]
+    gallery: Gallery, rows: NDArray[np.int64], progress: Progress
 ) -> Iterator[tuple[tuple[int, list[Vector | None]], Pixels]]:
     """Yield each row that can be read, the vectors of photos found in its changes, and all these changes."""
     with ThreadPoolExecutor() as pool:
-        for row in rows.tolist():
+        for number, row in enumerate(rows.tolist(), 1):
             try:
                 image = Image.fromarray(read_image(gallery.photo_path(row), (SIDE, SIDE)))
             except ImageReadError:
                 continue
             finally:
-                progress(1)
+                progress("changing", number, len(rows))
             image.thumbnail((SIDE, SIDE))
             changed = list(pool.map(lambda change, image: change(image), CHANGES.values(), repeat(image)))
             photos = list(pool.map(partial(_photo_in, gallery), changed))

@@ -25,7 +25,6 @@ from similar_images.evaluation.colour_histograms import colour_histograms
 from similar_images.evaluation.duplicate_groups import groups, near_pairs
 from similar_images.evaluation.encoder_comparison import (
     EncoderFigures,
-    Progress,
     own_figures,
     spec_of_words,
     try_encoder,
@@ -36,6 +35,7 @@ from similar_images.evaluation.plots import plot_encoders, plot_labels, plot_ope
 from similar_images.evaluation.report import Part, interval, joined, machine, table, verbatim
 from similar_images.evaluation.robustness import CHANGES, robustness
 from similar_images.photos.contact_sheet import contact_sheet
+from similar_images.progress import Progress
 from similar_images.search.gallery import Gallery
 from similar_images.store.measure import FEWEST_TO_CENTRE, NEIGHBOURS
 
@@ -212,7 +212,7 @@ def encoders_part(
     rows: NDArray[np.int64],
     k: int,
     folder: Path,
-    bar: Progress,
+    progress: Progress,
 ) -> Part:
     """Measure other encoders beside the gallery's own.
 
@@ -223,10 +223,13 @@ def encoders_part(
         rows: likewise.
         k: likewise.
         folder: see `try_encoder`.
-        bar: likewise.
+        progress: likewise.
     """
     own = own_figures(gallery, labels, rows, k)
-    figures = [own, *(try_encoder(spec_of_words(each), gallery, labels, rows, k, folder, bar) for each in encoders)]
+    figures = [
+        own,
+        *(try_encoder(spec_of_words(each), gallery, labels, rows, k, folder, progress) for each in encoders),
+    ]
     figures.sort(key=lambda each: -np.nanmean(each.quality.precision))
     lines = [
         [verbatim(each.name), *map(interval, each.quality.measures.values()), _ms(each), 4 * each.d] for each in figures
@@ -249,17 +252,16 @@ def _ms(figures: EncoderFigures) -> str:
     return "" if figures.milliseconds is None else f"{figures.milliseconds:.1f}"
 
 
-def robustness_part(gallery: Gallery, rows: NDArray[np.int64], spaces: Spaces, bar: Progress) -> Part:
+def robustness_part(gallery: Gallery, rows: NDArray[np.int64], spaces: Spaces, progress: Progress) -> Part:
     """Measure how often changed photos find their originals.
 
     Args:
         gallery: whose photos are changed.
         rows: (q,) which ones.
         spaces: see `robustness`.
-        bar: called with the number of photos, gives what `robustness` calls with those that are done.
+        progress: likewise.
     """
-    with bar(len(rows)) as update:
-        ways = robustness(gallery, rows, spaces, update)
+    ways = robustness(gallery, rows, spaces, progress)
     if not ways:
         return Part("## Robustness\n\nNone of the photos could be read: give --img_dir to measure it.", {})
     everything = {way: np.mean(list(firsts.values()), axis=0) for way, firsts in ways.items()}

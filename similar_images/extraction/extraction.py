@@ -7,7 +7,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +25,7 @@ from similar_images.extraction.reading import DEFAULT_WORKERS, ListedFiles, Phot
 from similar_images.extraction.update import Plan, first_plan, plan_update
 from similar_images.files import is_half_in_place, locked, put_in_place
 from similar_images.photos.images import ImageReadError, Pixels, source_name
+from similar_images.progress import Progress, no_progress
 from similar_images.store.catalogue import REMOVED, Catalogue
 from similar_images.store.facts import Facts
 from similar_images.store.unfinished_vectors import UnfinishedVectors, left_by
@@ -40,8 +41,6 @@ LISTING = (
     "names",
     "updates",
 )  # of what a run is made of: which photos, and of which state of a gallery
-
-Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def extract(
     overwrite: bool = False,
     update: bool = False,
     strict: bool = False,
-    progress: Progress = lambda photos: None,
+    progress: Progress = no_progress,
 ) -> Extraction:
     """Write the vectors of all photos of a list, with list, catalogue and card.
 
@@ -112,7 +111,7 @@ def extract(
             photos that were renamed, and those of photos that left become zero. Photos that could not be read before
             are tried again.
         strict: stop at the first photo that can't be read, instead of leaving its row zero.
-        progress: called with the number of photos that have been dealt with since the last call.
+        progress: shows how many photos have been compared and encoded.
 
     Raises:
         VectorsError: the output exists, was begun with other options, doesn't fit for an update, or finds no room.
@@ -125,7 +124,6 @@ def extract(
         if was_cut_off := is_half_in_place(output):
             put_in_place(output)
         batch_size, workers = batch_size or runtime.batch_size, workers or DEFAULT_WORKERS
-        progress = _up_to(len(names), progress)
         old = _open_old(output, runtime.encoder) if update and output.exists() else None
         plan = _plan(old, names, img_dir, workers, progress) if old else first_plan(names)
         _refuse_unreadable(plan, img_dir, strict)
@@ -149,9 +147,9 @@ def extract(
             if old and not goes_on:
                 unfinished.take_over(old, plan.photos)
             kept = len(names) - len(plan.appended) + unfinished.done
-            progress(kept)
+            progress("encoding", kept, len(names))
             to_encode = list(enumerate(plan.appended, len(plan.photos)))
-            written = _encode_all(to_encode, reader, runtime, unfinished, batch_size, progress)
+            written = _encode_all(to_encode, len(names), reader, runtime, unfinished, batch_size, progress)
             _refuse_if_all_failed(unfinished, img_dir, len(names))
             unfinished.finish(card)
         finally:
@@ -181,7 +179,7 @@ def needs_update(names: Sequence[str], img_dir: Path, output: Path) -> bool:
         VectorsError: the output is missing or damaged.
     """
     old = open_vectors(output)
-    files = ListedFiles(img_dir, names, DEFAULT_WORKERS, lambda photos: None)
+    files = ListedFiles(img_dir, names, DEFAULT_WORKERS, no_progress)
     return old.card.img_dir != relative_to_card(img_dir, output) or plan_update(_photos(old), names, files).is_needed
 
 
@@ -196,18 +194,6 @@ def _plan(old: VectorFile, names: Sequence[str], img_dir: Path, workers: int, pr
 def _photos(old: VectorFile) -> list[Facts]:
     with contextlib.closing(Catalogue.of_vectors(old.path, old.card)) as catalogue:
         return list(catalogue.all())
-
-
-def _up_to(total: int, progress: Progress) -> Progress:
-    """Return a `progress` that is called with no more than `total`: files that were compared may be encoded yet."""
-    left = total
-
-    def counted(photos: int) -> None:
-        nonlocal left
-        progress(min(photos, left))
-        left -= min(photos, left)
-
-    return counted
 
 
 @contextlib.contextmanager
@@ -319,6 +305,7 @@ def _is_of(old: VectorsCard, encoder: EncoderCard) -> bool:
 
 def _encode_all(
     to_encode: list[tuple[int, str]],
+    total: int,
     reader: PhotoReader,
     runtime: Runtime,
     unfinished: UnfinishedVectors,
@@ -326,6 +313,15 @@ def _encode_all(
     progress: Progress,
 ) -> float:
     """Encode rows from `unfinished.done` on, in batches that don't depend on where an earlier run stopped.
+
+    Args:
+        to_encode: (row, name) of the photos to encode.
+        total: how many photos there are with those that needn't be encoded.
+        reader: reads them.
+        runtime: encodes them.
+        unfinished: takes their vectors.
+        batch_size: how many are encoded at a time.
+        progress: see `extract`.
 
     Returns:
         Seconds that were spent on writing.
@@ -345,7 +341,7 @@ def _encode_all(
                 unfinished.checkpoint(done, unsaved)
                 unsaved, saved_at = [], time.monotonic()
             written += time.monotonic() - began
-            progress(len(photos))
+            progress("encoding", total - len(to_encode) + done, total)
     finally:
         unfinished.checkpoint(done, unsaved)
     return written

@@ -20,6 +20,7 @@ from similar_images.files import digest
 from similar_images.photos.facts import photo_facts
 from similar_images.photos.file_list import folder_of
 from similar_images.photos.images import ImageReadError, Pixels, read_file, read_resized, source_name
+from similar_images.progress import Progress
 from similar_images.store.facts import Facts
 
 DEFAULT_WORKERS = os.cpu_count() or 1
@@ -98,8 +99,8 @@ class PhotoReader:
 class ListedFiles:
     """The files of a list as they are now, see `update.Files`; each is asked for its status once."""
 
-    def __init__(self, img_dir: Path, names: Iterable[str], workers: int, progress: Callable[[int], None]) -> None:
-        """Ask for the status of all files; `progress` is called with how many have been read since the last call."""
+    def __init__(self, img_dir: Path, names: Iterable[str], workers: int, progress: Progress) -> None:
+        """Ask for the status of all files; `progress` shows how many have been read."""
         folder = os.fspath(img_dir)
         self._statuses = {name: _status(f"{folder}/{name}") for name in names}
         self._img_dir, self._workers, self._progress = img_dir, workers, progress
@@ -131,7 +132,7 @@ class ListedFiles:
         with ThreadPoolExecutor(self._workers) as pool:
             for result in pool.map(read, given):
                 done.append(result)
-                self._progress(1)
+                self._progress("comparing", len(done), len(given))
         return done
 
     def _digest(self, name: str) -> str:

@@ -1,7 +1,6 @@
 """A gallery in two dimensions, similar photos near each other, cached beside the index."""
 
 import contextlib
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from similar_images.cards import CardError, MapCard, read_card, replacing_with_card
 from similar_images.files import BusyError, is_unchanged
+from similar_images.progress import Progress, no_progress
 from similar_images.search.gallery import Gallery, GalleryError
 from similar_images.store.pca import principal_components
 
@@ -26,16 +26,14 @@ def methods() -> list[Method]:
     return ["pca", "umap"] if find_spec("umap") else ["pca"]
 
 
-def coordinates(
-    gallery: Gallery, method: Method = "pca", progress: Callable[[float], None] = lambda fraction: None
-) -> Floats:
+def coordinates(gallery: Gallery, method: Method = "pca", progress: Progress = no_progress) -> Floats:
     """Return where each photo of a gallery is on the map; read from disk where it was computed before.
 
     Args:
         gallery: the photos.
         method: "pca" puts the vectors' two principal components there; "umap" keeps neighbours together, and takes
             minutes for some ten thousand photos.
-        progress: called with the fraction that is done, 0 to 1.
+        progress: shows how many photos have been projected.
 
     Returns:
         (n, 2) float32, between -1 and 1; nan for photos without a vector.
@@ -68,7 +66,7 @@ def map_path(gallery: Gallery, method: Method) -> Path:
     return gallery.path.with_name(f"{gallery.path.name}.{method}.npy")
 
 
-def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Callable[[float], None]) -> Floats:
+def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: Progress) -> Floats:
     """Return the first principal components (r, d_out) of rows (r,): the index's own, or of a sample."""
     if gallery.measure.can_focus:
         return gallery.store.components(rows)[:, :d_out]
@@ -77,14 +75,14 @@ def _principal(gallery: Gallery, rows: NDArray[np.int64], d_out: int, progress: 
     reduced = []
     for start in range(0, len(rows), SAMPLE):
         reduced.append(gallery.units(rows[start : start + SAMPLE]) @ directions.T)
-        progress(min(1, (start + SAMPLE) / len(rows)))
+        progress("projecting", min(len(rows), start + SAMPLE), len(rows))
     return np.concatenate(reduced)
 
 
-def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Callable[[float], None]) -> Floats:
+def _umap(gallery: Gallery, rows: NDArray[np.int64], progress: Progress) -> Floats:
     from umap import UMAP
 
-    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, lambda fraction: progress(fraction / 10))
+    reduced = _principal(gallery, rows, UMAP_DIMENSIONS, progress)
     return np.asarray(UMAP(random_state=0, n_jobs=1).fit_transform(reduced), np.float32)
 
 

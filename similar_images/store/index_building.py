@@ -10,7 +10,7 @@ import contextlib
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from similar_images.cards import IndexCard, relative_to_card, replacing_with_card
 from similar_images.files import opened_path
+from similar_images.progress import Progress, no_progress
 from similar_images.store.exact_search import distances_to_others, exact_neighbours, recall_at_k
 from similar_images.store.faiss_index import (
     CENTRED_FLAT,
@@ -37,7 +38,6 @@ from similar_images.store.vectors import VectorFile, normalise
 
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
-Progress = Callable[[str, float], None]
 
 SEED = 0
 POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to learn a centroid from
@@ -104,7 +104,7 @@ def describe(settings: IndexSettings) -> str:
 
 
 def build_index(
-    vectors: VectorFile, output: Path, settings: IndexSettings, progress: Progress = lambda step, share: None
+    vectors: VectorFile, output: Path, settings: IndexSettings, progress: Progress = no_progress
 ) -> IndexCard:
     """Build the index of a vectors file, check it against exact search, and write it with its card.
 
@@ -112,7 +112,7 @@ def build_index(
         vectors: what to index; rows of zeros (photos that could not be read) stay out.
         output: the .faiss.index file to write.
         settings: what is asked for; see `fit_to_gallery` for what a small gallery gets.
-        progress: called with the name of the step and the share of it that is done, 0 to 1.
+        progress: shows how many vectors have been read and added.
 
     Returns:
         The card of the index.
@@ -152,7 +152,7 @@ def _built(
 ) -> Any:
     """Return the index of some rows, and note on its card how it was trained and how it compares with exact search."""
     began = time.monotonic()
-    progress("training", 0)
+    progress("training", 0, len(rows))
     measure = _learnt(settings, vectors, rows, measure)
     index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
@@ -160,7 +160,7 @@ def _built(
     queries = measure.units(vectors.array[asking])
     adding = _adding(index, vectors, measure, progress)
     exact = exact_neighbours(queries, adding, min(RECALL_K + 1, len(rows)), measure.units)
-    progress("checking", 0)
+    progress("checking", 0, len(asking))
     whole = _with_measure(index, measure)
     opened = GalleryIndex(whole, card)
     opened.nprobe = card.nprobe = nprobe_for(opened.nlist, card.n)
@@ -191,7 +191,7 @@ def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Measure]:
             raise GalleryIndexError(f"{vectors.path} holds values that are not finite: extract the vectors again")
         found.append(np.flatnonzero(largest) + start)
         total += normalise(chunk).sum(axis=0, dtype=np.float64)
-        progress("reading", (start + len(chunk)) / len(vectors.array))
+        progress("reading", start + len(chunk), len(vectors.array))
     rows = np.concatenate(found)
     if not len(rows):
         raise GalleryIndexError(f"{vectors.path} holds only rows of zeros: there is nothing to search")
@@ -262,7 +262,7 @@ def _adding(index: Any, vectors: VectorFile, measure: Measure, progress: Progres
     """Yield the chunks of a vectors file, each once its rows are in the index; one pass serves two purposes."""
     for start, chunk in vectors.chunks():
         index.add(reduced(measure, chunk))
-        progress("adding", (start + len(chunk)) / len(vectors.array))
+        progress("adding", start + len(chunk), len(vectors.array))
         yield start, chunk
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from similar_images.cards import IndexCard, VectorsCard
+from similar_images.progress import Progress, no_progress
 from similar_images.store.catalogue import Catalogue
 from similar_images.store.exact_search import exact_neighbours
 from similar_images.store.faiss_index import (
@@ -21,7 +22,6 @@ from similar_images.store.faiss_index import (
 )
 from similar_images.store.index_building import (
     RECALL_K,
-    Progress,
     check_folder,
     faiss_errors,
     reduced,
@@ -37,7 +37,7 @@ ROUNDED = 1e-2  # of components, by the 16 bits that an index keeps them in
 LOST = 0.01  # of the recall that it had when it was built: then building it again pays
 
 
-def update_index(vectors: VectorFile, output: Path, progress: Progress = lambda step, share: None) -> IndexCard:
+def update_index(vectors: VectorFile, output: Path, progress: Progress = no_progress) -> IndexCard:
     """Add the rows that a vectors file got since its index was filled, and mask those that have no photo any more.
 
     The index is checked against exact search once it has grown by a tenth since it was checked.
@@ -73,7 +73,7 @@ def update_index(vectors: VectorFile, output: Path, progress: Progress = lambda 
     compares_all = card.index.startswith("Center,") and card.index.endswith(",Flat")
     card.rerank = max(card.rerank, min(FEW, card.n) if compares_all else rerank_for(card.n))
     if card.n > GROWN * card.self_check.get("n", card.trained_n):
-        progress("checking", 0)
+        progress("checking", 0, card.n)
         card.first_check = card.first_check or card.self_check
         card.self_check = _checked(GalleryIndex(whole, card), vectors)
     write_index(whole, output, card)
@@ -109,7 +109,7 @@ def _append(whole: Any, opened: GalleryIndex, vectors: VectorFile, progress: Pro
     for start, chunk in vectors.chunks(opened.rows):
         holder.add(reduced(opened.measure, chunk))
         empty += (start + np.flatnonzero(~chunk.any(axis=1))).tolist()
-        progress("adding", (start + len(chunk)) / len(vectors.array))
+        progress("adding", start + len(chunk), len(vectors.array))
     whole.ntotal = holder.ntotal
     return empty
 

@@ -143,8 +143,8 @@ class MapView(ipw.VBox):
     def _note_theme(self, content: Content, _: object) -> None:
         self._dark = content["dark"]
 
-    def _show_progress(self, part: float) -> None:
-        self._progress.value = part
+    def _show_progress(self, _: str, done: int, total: int) -> None:
+        self._progress.value = done / total
 
     def _hovered(self, change: dict[str, Any]) -> None:
         if change["new"] is not None:

@@ -1,5 +1,4 @@
 import platform
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -65,13 +64,13 @@ def test_trying_the_gallerys_own_encoder_gives_its_own_quality(
     keep_agreement(encoder, f"OpenVINO bf16 on {platform.machine()}", 1)
     alone = open_runtime(encoder, "openvino", precision)
     pixels = np.stack([encoder.pixels(gallery.photo_path(row)) for row in range(75)])
-    rows, done = labels.labelled(), list[int]()
+    rows, steps = labels.labelled(), list[tuple[str, int, int]]()
     spec = EncoderSpec("mobilenet_v2", weights="none")
-    for _ in range(2):
-        done.clear()
-        tried = try_encoder(spec, gallery, labels, rows, 2, tmp_path, lambda photos: nullcontext(done.append))
-        assert sum(done) == 75
-    assert done == [75], "the second time all vectors are there"
+    tried = try_encoder(spec, gallery, labels, rows, 2, tmp_path, lambda *step: steps.append(step))
+    assert steps[0] == ("encoding", 0, 75) and steps[-1] == ("encoding", 75, 75)
+    steps.clear()
+    tried = try_encoder(spec, gallery, labels, rows, 2, tmp_path, lambda *step: steps.append(step))
+    assert steps == [], "the second time all vectors are there"
     vectors = alone.encode(pixels)
     own = answer_quality(normalise(normalise(vectors) - normalise(vectors).mean(axis=0)), labels, rows, 2)
     np.testing.assert_allclose(tried.quality.average_precision, own.average_precision, atol=0.02)

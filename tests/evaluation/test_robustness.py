@@ -34,9 +34,10 @@ def test_changes_are_what_they_are_called() -> None:
 
 
 def test_robustness_tells_for_each_photo_whether_it_comes_first(gallery: Gallery) -> None:
-    done: list[int] = []
-    ways = robustness(gallery, np.array([0, 30, 60]), spaces_of(gallery), done.append)
-    assert list(ways) == ["search, as set", *spaces_of(gallery)] and done == [1, 1, 1]
+    steps: list[tuple[str, int, int]] = []
+    ways = robustness(gallery, np.array([0, 30, 60]), spaces_of(gallery), lambda *step: steps.append(step))
+    assert steps == [("changing", done, 3) for done in (1, 2, 3)]
+    assert list(ways) == ["search, as set", *spaces_of(gallery)]
     assert all(list(firsts) == list(CHANGES) for firsts in ways.values())
     half = gallery.photo_path(30)
     with Image.open(half) as image:

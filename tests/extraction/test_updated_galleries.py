@@ -241,10 +241,10 @@ def test_update_of_an_older_gallery_takes_photos_for_unchanged_and_records_them(
     expected = known(output)
     without_catalogue(output)
     assert [photo.size for photo in known(output)] == [None] * 9
-    steps: list[int] = []
-    done = extract(list_photos(folder), folder, output, runtime, update=True, progress=steps.append)
+    steps: list[tuple[str, int, int]] = []
+    done = extract(list_photos(folder), folder, output, runtime, update=True, progress=lambda *step: steps.append(step))
     assert (done.encoded, done.counts, known(output)) == (0, counts(), expected)
-    assert sum(steps) == 9 and min(steps) >= 0 and not card_path(catalogue_path(output)).exists()
+    assert steps == [("comparing", done, 9) for done in range(1, 10)] and not card_path(catalogue_path(output)).exists()
     assert not needs_update(list_photos(folder), folder, output)
 
 
@@ -334,8 +334,8 @@ def test_update_does_not_throw_away_what_an_interrupted_overwrite_has_encoded(
                 )
 
 
-def interrupt(photos: int) -> None:
-    if photos:
+def interrupt(_step: str, done: int, _total: int) -> None:
+    if done:
         raise KeyboardInterrupt
 
 

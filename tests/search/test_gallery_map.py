@@ -63,10 +63,10 @@ def test_map_without_the_vectors_is_of_the_components_or_says_what_is_missing(co
 
 
 def test_pca_places_of_a_gallery_without_components_are_those_of_its_vectors(copy: Gallery) -> None:
-    raw, shares = copy.path.with_name("raw.faiss.index"), list[float]()
+    raw, steps = copy.path.with_name("raw.faiss.index"), list[tuple[str, int, int]]()
     build_index(open_vectors(copy.store.vectors_path), raw, IndexSettings(pca=None))
-    placed = coordinates(Gallery.open(raw), "pca", shares.append)
-    assert shares[-1] == 1
+    placed = coordinates(Gallery.open(raw), "pca", lambda *step: steps.append(step))
+    assert steps[-1] == ("projecting", 75, 75)
     units = normalise(copy.store.vectors(np.arange(75)))
     fitted = np.linalg.lstsq(np.column_stack([placed, np.ones(75)]), units - units.mean(axis=0), rcond=None)[0]
     kept = ((np.column_stack([placed, np.ones(75)]) @ fitted) ** 2).sum()

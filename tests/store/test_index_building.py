@@ -261,7 +261,7 @@ def test_build_index_of_what_is_not_finite_names_the_file_before_it_trains(
             open_vectors(tmp_path / "v.npy"),
             tmp_path / "v.faiss.index",
             IndexSettings(),
-            lambda step, share: steps.append(step),
+            lambda step, done, total: steps.append(step),
         )
     assert "training" not in steps and not (tmp_path / "v.faiss.index").exists()
 
@@ -304,7 +304,7 @@ def test_build_index_into_a_folder_that_is_missing_says_so_at_once(tmp_path: Pat
     vectors = vectors_like_real_ones(50, 16, tmp_path / "v.npy")
     steps: list[str] = []
     with pytest.raises(GalleryIndexError, match="missing is no folder that you may write to"):
-        build_index(vectors, tmp_path / "missing" / "i", IndexSettings(), lambda step, share: steps.append(step))
+        build_index(vectors, tmp_path / "missing" / "i", IndexSettings(), lambda step, done, total: steps.append(step))
     assert steps == []
 
 
