@@ -106,12 +106,17 @@ def lite0() -> Encoder:
 @pytest.fixture
 def small_model(tmp_path: Path) -> Path:
     """A model of one's own in which no number format goes wrong."""
+    return save_small_model(tmp_path / "small.keras")
+
+
+def save_small_model(path: Path, d: int = 16) -> Path:
+    """Write an untrained model from 32 x 32 pixels to a vector."""
     keras = import_keras()
     keras.utils.set_random_seed(0)
     taken = keras.Input((32, 32, 3))
-    maps = keras.layers.Conv2D(16, 3, activation="relu")(taken)
-    keras.Model(taken, keras.layers.GlobalAveragePooling2D()(maps)).save(tmp_path / "small.keras")
-    return tmp_path / "small.keras"
+    maps = keras.layers.Conv2D(d, 3, activation="relu")(taken)
+    keras.Model(taken, keras.layers.GlobalAveragePooling2D()(maps)).save(path)
+    return path
 
 
 @pytest.fixture(scope="session")
