@@ -46,9 +46,9 @@ class NumberOr(click.ParamType):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Index to write.  [default: LIST.faiss.index]",
 )
-@click.option("-d", "--dimension", type=int, help="Length that the vectors must have: a check.")
+@click.option("-d", "--dimension", type=int, help="Dimension that the vectors must have: a check.")
 @click.option("--nlist", type=NumberOr("auto"), default=100, help="Inverted lists; auto is 4 times the root of n.")
-@click.option("--m", type=click.IntRange(min=1), default=16, help="Codes per vector.")
+@click.option("--m", type=click.IntRange(min=1), default=16, help="PQ sub-quantizers.")
 @click.option("--nbits", type=click.IntRange(1, 12), default=8, help="Bits per code.")
 @click.option(
     "--pca", type=NumberOr("none"), default=128, help="Centre the vectors, and find candidates by this many components."
@@ -63,8 +63,8 @@ def main(
 ):
     """Build the Faiss index of a vectors file and check it against exact search.
 
-    The default compares centred vectors: 100 inverted lists of 16 codes of 8 bits find candidates, 128 principal
-    components rank these. --pca none gives the published index, IVF100,PQ16 of the raw cosine. A gallery too small to
+    The default compares centred vectors: IVF100,PQ16 finds candidates, 128 principal components
+    rank these. --pca none gives the published index, IVF100,PQ16 of the raw cosine. A gallery too small to
     train that gets less: fewer lists, so that each has 39 vectors, and below 1,024 vectors an exact index.
     """
     output = output_filename or index_path(input_vectors)

@@ -20,7 +20,7 @@ from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
 from similar_images.search.gallery import NEAR_DUPLICATE_DISTANCE, Gallery
 
-ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
+INDEX_QUERIES, ROBUSTNESS_PHOTOS = 200, 120  # photos that index and robustness are measured with
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -33,8 +33,8 @@ ASKING, CHANGED = 200, 120  # photos that index and robustness are measured with
 )
 @click.option("-d", "--img_dir", type=click.Path(file_okay=False), help="Where the photos are, if they have moved.")
 @click.option("--labels", default="folders", help="folders, a CSV file (name,label), or COCO's instances JSON.")
-@click.option("--queries", type=click.IntRange(min=10), default=10_000, help="Photos that ask, at the most.")
-@click.option("--k", type=click.IntRange(min=1), default=10, help="Results that precision looks at.")
+@click.option("--queries", type=click.IntRange(min=10), default=10_000, help="Queries, at most.")
+@click.option("--k", type=click.IntRange(min=1), default=10, help="k of precision@k.")
 @click.option("--target_recall", type=click.FloatRange(0, 1), default=0.95, help="Recall@10 to reach cheapest.")
 @click.option("--apply", is_flag=True, help="Make the setting that does so that of the index.")
 @click.option(
@@ -57,17 +57,17 @@ def main(index, output_dir, img_dir, labels, queries, k, target_recall, apply, e
         if encoders and known is None:
             raise ValueError("encoders are compared by labels, which these photos don't have: give --labels FILE")
         check_writable(output)
-        rows, spaces = sections.sample(searchable, min(queries, ASKING)), spaces_of(gallery)
+        rows, spaces = sections.sample(searchable, min(queries, INDEX_QUERIES)), spaces_of(gallery)
         todo = {"Index": lambda: sections.index_part(gallery, rows, target_recall)}
         if known:
-            asked = {"labels": known, "rows": sections.sample(known.labelled(), queries), "k": k}
-            todo["Answers"] = lambda: sections.answers_part(gallery, **asked, spaces=spaces)
+            arguments = {"labels": known, "rows": sections.sample(known.labelled(), queries), "k": k}
+            todo["Answers"] = lambda: sections.answers_part(gallery, **arguments, spaces=spaces)
         else:
             click.echo("No two photos have a label in common: give --labels FILE to measure the answers.", err=True)
         if encoders:
-            todo["Encoders"] = with_bars(sections.encoders_part, gallery, encoders, **asked, folder=output)
+            todo["Encoders"] = with_bars(sections.encoders_part, gallery, encoders, **arguments, folder=output)
         if changes:
-            changed = sections.sample(rows, CHANGED)
+            changed = sections.sample(rows, ROBUSTNESS_PHOTOS)
             todo["Robustness"] = with_bars(sections.robustness_part, gallery, changed, spaces)
         todo["Near-duplicates"] = lambda: sections.duplicates_part(gallery, near)
         measured, failed = measure(todo)

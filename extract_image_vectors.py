@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from similar_images.encoding.conversion import int8_file, remembered
+from similar_images.encoding.conversion import converted_before, int8_file
 from similar_images.encoding.encoders import EncoderSpec, label, load_encoder, load_or_save_encoder
 from similar_images.encoding.runtimes import open_runtime
 from similar_images.extraction.extraction import check_request, earlier_rows, extract, sample_photos
@@ -31,7 +31,7 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     "-l",
     "--filename_list",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Names of photos, one a line, relative to --img_dir.  [default: every photo below --img_dir]",
+    help="Names of photos, one per line, relative to --img_dir.  [default: every photo below --img_dir]",
 )
 @click.option(
     "-d",
@@ -57,9 +57,9 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     "-b",
     "--batch_size",
     type=click.IntRange(min=1),
-    help="Photos encoded at a time.  [default: 32; on a GPU what its memory takes]",
+    help="Photos per batch.  [default: 32; on a GPU what its memory takes]",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one a core]")
+@click.option("--workers", type=click.IntRange(min=1), help="Threads that read photos.  [default: one per core]")
 @click.option(
     "--runtime",
     type=click.Choice(["auto", "openvino", "tensorflow"]),
@@ -88,7 +88,7 @@ PUBLISHED_MODEL = Path("vgg_4096.keras")
     "--resize",
     type=click.Choice(["bilinear", "keras"]),
     default="bilinear",
-    help="How photos are squeezed to the encoder's size: antialiased, or nearest neighbour as published.",
+    help="How photos are resized, ignoring aspect ratio: antialiased, or nearest neighbour as published.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an existing output.")
 @click.option(
@@ -117,7 +117,7 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
         if model_filename:
             loaded = load_or_save_encoder(spec, model_filename)
         else:
-            loaded = remembered(spec) or load_encoder(spec)
+            loaded = converted_before(spec) or load_encoder(spec)
         if not loaded.spec.is_trained:
             click.echo(f"{label(loaded.card(output))}: similar vectors mean little.", err=True)
         photos = partial(sample_photos, names, img_dir, loaded)

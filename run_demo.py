@@ -18,7 +18,7 @@ import click
 
 from similar_images.app.servers import serve, working_copy
 from similar_images.cards import from_card
-from similar_images.encoding.conversion import remembered
+from similar_images.encoding.conversion import converted_before
 from similar_images.encoding.encoders import EncoderSpec, load_encoder
 from similar_images.encoding.runtimes import open_runtime
 from similar_images.encoding.weights import weights_are_cached
@@ -41,7 +41,7 @@ REASONS = {
 NOTEBOOK = Path(__file__).with_name("Similar image.ipynb")
 if not NOTEBOOK.exists():  # but where the wheel put it
     NOTEBOOK = next(file.locate() for file in files("similar-images") if file.name == NOTEBOOK.name)
-KEPT_TO_ITSELF = [
+PRIVACY_OPTIONS = [
     "--ServerApp.jpserver_extensions={'voila.server_extension': False}",  # it serves pictures to whoever asks
     "--LabApp.news_url=None",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -148,7 +148,7 @@ def chosen_encoder(name):
     if name is None:
         name = "vgg16" if weights_are_cached() else "efficientnet_lite0"
         click.echo(f"Encoder: {name}, {REASONS[name]}.")
-    return remembered(EncoderSpec(name)) or load_encoder(EncoderSpec(name))
+    return converted_before(EncoderSpec(name)) or load_encoder(EncoderSpec(name))
 
 
 def encode(names, photos, vectors, encoder, update):
@@ -167,7 +167,7 @@ def open_notebook(index, folder):
     options = [f"--ServerApp.root_dir={folder.resolve()}", f"--JupyterNotebookApp.default_url=/notebooks/{page}"]
     if os.geteuid() == 0:  # in a container, say
         options.append("--allow-root")
-    run_server(index, folder, ["notebook", *options, *KEPT_TO_ITSELF], "choose Run, Run All Cells")
+    run_server(index, folder, ["notebook", *options, *PRIVACY_OPTIONS], "choose Run, Run All Cells")
 
 
 def serve_app(index, folder):
@@ -180,8 +180,8 @@ def run_server(index, folder, module, then):
     """Run a Python module with its options as the server of an index; say where, and what to do there."""
     log = folder / "server.log"
     os.environ["SIMILAR_IMAGES_INDEX"] = str(index.resolve())
-    said = f"and {then}. Ctrl-C ends the server, whose log is {log}."
-    serve([sys.executable, "-m", *module], log, lambda address: click.echo(f"Open {address} {said}"))
+    hint = f"and {then}. Ctrl-C ends the server, whose log is {log}."
+    serve([sys.executable, "-m", *module], log, lambda address: click.echo(f"Open {address} {hint}"))
 
 
 if __name__ == "__main__":

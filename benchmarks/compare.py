@@ -21,7 +21,7 @@ from similar_images.photos.file_list import list_photos
 from similar_images.photos.samples import draw_samples
 
 ROOT = Path(__file__).parents[1]
-VGG16_GFLOP = 30.9  # a photo, up to fc2: 15.47 billion multiplications and as many additions, less fc3
+VGG16_GFLOP = 30.9  # per photo, up to fc2: 15.47 billion multiplications and as many additions, less fc3
 
 
 def measure(name, **arguments):
@@ -46,7 +46,7 @@ def in_turn(rounds, contenders):
 
 
 def extraction(images, names, folder, rounds):
-    """(a) and (e): photos a second, and how near that is to what the processor can do."""
+    """(a) and (e): photos per second, and how near that is to what the processor can do."""
     low = "bf16" if processor_has_bf16() else "f32"
     ours = {precision: str(folder / f"{precision}.npy") for precision in ("f32", low)}
     run = {"plain Keras loop": lambda: measure("plain_extraction", images=images, names=names)}

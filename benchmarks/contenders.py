@@ -53,11 +53,11 @@ def plain_vgg16() -> Any:
 
 def our_vgg16() -> Any:
     """Return this project's VGG16, seeded."""
-    from similar_images.encoding.conversion import remembered
+    from similar_images.encoding.conversion import converted_before
     from similar_images.encoding.encoders import EncoderSpec, load_encoder
 
     spec = EncoderSpec(weights="none")
-    return remembered(spec) or load_encoder(spec)
+    return converted_before(spec) or load_encoder(spec)
 
 
 def plain_extraction(images: str, names: list[str]) -> Figures:

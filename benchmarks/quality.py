@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from similar_images.encoding.encoders import load_encoder
 from similar_images.encoding.runtimes import open_runtime
 from similar_images.evaluation.answer_quality import answer_quality
-from similar_images.evaluation.encoder_comparison import centred_units, spec_of_words
+from similar_images.evaluation.encoder_comparison import centred_units, parse_spec
 from similar_images.evaluation.labels import labels_of
 from similar_images.evaluation.report import interval, machine, table
 from similar_images.photos.file_list import list_photos
@@ -41,7 +41,7 @@ def main(photos, encoder):
     """
     names = list_photos(photos)
     labels = labels_of(names, "folders")
-    runtime = open_runtime(load_encoder(spec_of_words(encoder)), precision="f32")
+    runtime = open_runtime(load_encoder(parse_spec(encoder)), precision="f32")
     lines = []
 
     def add(way, units):

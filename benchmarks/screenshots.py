@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Ask a gallery by screenshots, letterboxed and framed copies of its own photos: is the original found first?
+"""Search a gallery by screenshots, letterboxed and framed copies of its own photos: is the original found first?
 
 `photo_region` was written with photos of `--half 0` in view. A photo on white in a white page has no edge to be found.
 """
@@ -238,7 +238,7 @@ def overlap(one, other):
 @click.option("--queries", default=200, help="Photos, each in a picture of every kind.")
 @click.option("--half", type=click.IntRange(0, 1), default=1, help="Folders: 0 every first of two, 1 every second.")
 def main(index, queries, half):
-    """Put photos of a gallery into pictures of many layouts, and ask by these, and by the photo found in them."""
+    """Put photos of a gallery into pictures of many layouts, and search by these, and by the photo found in them."""
     gallery, rng = Gallery.open(index), np.random.default_rng(half)
     folders = sorted({folder_of(name) for name in gallery.names})[half::2]
     rows = [row for row in gallery.searchable_rows() if folder_of(gallery.names[row]) in folders]

@@ -265,12 +265,12 @@ def read_card(path: Path, kind: type[Kind]) -> Kind | None:
     Raises:
         CardError: it is damaged, or not of this kind.
     """
-    said = _said(path)
-    if said is None:
+    saved = _read_object(path)
+    if saved is None:
         return None
-    content = {name: value for name, value in said.items() if name not in ("checksum", "signature")}
+    content = {name: value for name, value in saved.items() if name not in ("checksum", "signature")}
     try:
-        if said.get("checksum", _checksum(content)) != _checksum(content):
+        if saved.get("checksum", _checksum(content)) != _checksum(content):
             raise ValueError("its checksum is another: it was damaged, or changed by hand")
         return msgspec.convert(content, kind)
     except ValueError as error:
@@ -279,9 +279,9 @@ def read_card(path: Path, kind: type[Kind]) -> Kind | None:
 
 def is_own(path: Path) -> bool:
     """Tell whether the card of `path` was written by this user on this machine."""
-    said = _said(path) or {}
-    made = _signature(str(said.get("checksum")))
-    return made is not None and hmac.compare_digest(made, str(said.get("signature")))
+    saved = _read_object(path) or {}
+    made = _signature(str(saved.get("checksum")))
+    return made is not None and hmac.compare_digest(made, str(saved.get("signature")))
 
 
 def check_links(path: Path, files: Iterable[Path]) -> None:
@@ -318,16 +318,16 @@ def _write(file: Path, card: Card, signs: bool) -> None:
         temporary.write_text(text + "\n", encoding="ascii")
 
 
-def _said(path: Path) -> dict[str, Any] | None:
+def _read_object(path: Path) -> dict[str, Any] | None:
     try:
-        said = json.loads(card_path(path).read_bytes())
+        saved = json.loads(card_path(path).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
+        saved = None
+    if not isinstance(saved, dict):
         raise CardError(f"{card_path(path)} is damaged: it is not a JSON object; make {path} again")
-    return said
+    return saved
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -58,9 +58,9 @@ def _for_owner(path: str, flags: int) -> int:
 
 def _address(server: subprocess.Popen[bytes], log: Path) -> str:
     while server.poll() is None:
-        told = ADDRESS.search(log.read_text(encoding="utf-8", errors="replace"))
-        if told and not _is_refused(told["host"], int(told["port"])):
-            return told["address"]
+        found = ADDRESS.search(log.read_text(encoding="utf-8", errors="replace"))
+        if found and not _is_refused(found["host"], int(found["port"])):
+            return found["address"]
         time.sleep(0.1)
     raise ServerError(f"the server ended before it could be used; {log} says why")
 

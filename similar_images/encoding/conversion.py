@@ -1,7 +1,7 @@
 """The encoder as an OpenVINO model on disk: made once from Keras, then loaded in a fraction of a second without it.
 
-It is kept beside the encoder's model file, else in `cache_folder()`, as NAME-KEY.xml and .bin with a card. KEY tells
-apart all that a converted model depends on, so that one which is found is never stale.
+It is kept beside the encoder's model file, else in `cache_folder()`, as NAME-KEY.xml and .bin with a card. KEY is a
+hash of all that a converted model depends on, so that one which is found is never stale.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import numpy as np
 from msgspec.structs import asdict
 
 from similar_images.cards import CardError, ConvertedCard, read_card, write_card
-from similar_images.encoding.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, encoder_of_card, usual_layer
+from similar_images.encoding.encoders import NAMED_WEIGHTS, Encoder, EncoderSpec, default_layer, encoder_of_card
 from similar_images.encoding.openvino_runtime import import_openvino
 from similar_images.encoding.weights import EncoderError, encoder_errors
 from similar_images.files import cache_folder, card_path, digest, flush, is_unchanged, note_digest
@@ -30,9 +30,9 @@ from similar_images.locks import one_at_a_time
 from similar_images.photos.images import Pixels
 
 CALIBRATION_PHOTOS = 300
-# The first convolutions stay out of int8, up to this part of all multiplications: 1 of VGG16, 3 of MobileNetV2. With
+# The first convolutions stay out of int8, up to this fraction of multiplications: 1 of VGG16, 3 of MobileNetV2. With
 # these recall@10 of MobileNetV2's neighbours against those of float32 becomes 0.915 instead of 0.889.
-SPARED_PART = 0.1
+SPARED_FRACTION = 0.1
 
 
 @one_at_a_time
@@ -65,7 +65,7 @@ def converted_file(encoder: Encoder, folder: Path) -> Path:
     return folder / f"{safe[:100]}-{key}.xml"
 
 
-def remembered(spec: EncoderSpec) -> Encoder | None:
+def converted_before(spec: EncoderSpec) -> Encoder | None:
     """Return an encoder that was converted before, without loading it; None where it has to be loaded.
 
     Only encoders with named weights can be known again without a look at their weights, and only while Keras, which
@@ -73,7 +73,7 @@ def remembered(spec: EncoderSpec) -> Encoder | None:
     """
     if spec.model_file or not all(weights in NAMED_WEIGHTS for _, weights in spec.parts):
         return None
-    asked = {"encoder": spec.name, "layer": usual_layer(spec), "weights": spec.weights, "keras": version("keras")}
+    asked = {"encoder": spec.name, "layer": default_layer(spec), "weights": spec.weights, "keras": version("keras")}
     for found in sorted(cache_folder().glob("*.xml.json")):
         card = _card(file := found.with_suffix(""))
         if card and all(getattr(card, key) == value for key, value in asked.items()) and is_whole(file):
@@ -137,7 +137,7 @@ def quantise(encoder: Encoder, photos: Pixels, file: Path, rest: str) -> None:
 
 
 def rest_of_int8(file: Path) -> str:
-    """Return the precision of what an int8 model leaves out, as `quantise` was told."""
+    """Return the precision of what an int8 model leaves out, see `quantise`."""
     card = _card(file)
     return card.rest if card else "f32"
 
@@ -145,12 +145,12 @@ def rest_of_int8(file: Path) -> str:
 def _first_convolutions(model: Any) -> list[str]:
     """Return the names of the convolutions that int8 spares."""
     found = [node for node in model.get_ordered_ops() if node.get_type_name() in ("Convolution", "GroupConvolution")]
-    costs = [np.prod(node.input_value(1).shape) * _places(node.output(0)) for node in found]
-    spared = np.cumsum(costs) <= SPARED_PART * sum(costs)
+    costs = [np.prod(node.input_value(1).shape) * _spatial_positions(node.output(0)) for node in found]
+    spared = np.cumsum(costs) <= SPARED_FRACTION * sum(costs)
     return [node.get_friendly_name() for node, out in zip(found, spared, strict=True) if out]
 
 
-def _places(output: Any) -> int:
+def _spatial_positions(output: Any) -> int:
     """Return the height times the width of a (b, channels, height, width) output."""
     height, width = list(output.partial_shape)[2:]
     return int(height.get_length() * width.get_length())

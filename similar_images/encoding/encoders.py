@@ -1,4 +1,4 @@
-"""What a photo becomes: named Keras models, RGB pixels in, a vector out, their preprocessing inside.
+"""Encoders: named Keras models from RGB pixels to a vector, preprocessing included.
 
 An encoder is one Keras graph from (b, height, width, 3) uint8 RGB to (b, d) float32, so that no caller can get the
 preprocessing wrong. TensorFlow and Keras are imported inside functions: they take seconds.
@@ -20,7 +20,7 @@ from similar_images.encoding.efficientnet_lite0 import efficientnet_lite0
 from similar_images.encoding.weights import EncoderError, build_network, digest_of_weights, encoder_errors, import_keras
 from similar_images.files import digest, is_unchanged, replacing
 from similar_images.locks import one_at_a_time
-from similar_images.photos.images import Pixels, Resize, Source, area_shares, read_resized
+from similar_images.photos.images import Pixels, Resize, Source, area_weights, read_resized
 
 VGG16_LAYERS = ("fc2", "fc1")
 NAMED_WEIGHTS = ("imagenet", "none")
@@ -45,7 +45,7 @@ class EncoderSpec:
         layer: "fc2" or "fc1" of vgg16; None for its default, and for all others, which are global average pooled.
         weights: "imagenet" (Keras' download, or through pip), "none" (seeded, untrained), or a weights file that fits
             the model. Two joined by "+" give each half of a joined encoder its own.
-        resize: how photos come to the model's size, see `images.resize`.
+        resize: how photos are resized to the model's input, see `images.resize`.
         model_file: a Keras model file from RGB pixels to a vector, loaded instead of building `name`.
         model_digest: the SHA-256 that this file must have to be loaded; None for any.
     """
@@ -62,7 +62,7 @@ class EncoderSpec:
         """Name and weights of each encoder that is joined; what a model file holds is one, whatever it is called.
 
         Raises:
-            EncoderError: no two encoders, or no weights for each, can be told.
+            EncoderError: it names more than two encoders, or not weights for each.
         """
         if self.model_file or "+" not in self.name:
             return ((self.name, self.weights),)
@@ -87,7 +87,7 @@ class Encoder:
     Attributes:
         spec: what it is made from.
         size: (width, height) in pixels that it takes.
-        dimension: length d of a vector.
+        dimension: d of a vector.
         weights_digest: SHA-256 of all weights, in order; of the file, where that is somebody's own model.
     """
 
@@ -144,13 +144,13 @@ def _weights_on_card(spec: EncoderSpec, path: Path) -> str:
 
 
 def _with_weights(spec: EncoderSpec, put: Callable[[str], str]) -> EncoderSpec:
-    """Return a spec whose weights files are called otherwise; what both of joined encoders have is said once."""
+    """Return a spec with its weights files renamed; weights that joined encoders share stand once."""
     each = dict.fromkeys(weights if weights in NAMED_WEIGHTS else put(weights) for _, weights in spec.parts)
     return replace(spec, weights="+".join(each))
 
 
 def label(card: EncoderCard) -> str:
-    """Return what to call the encoder of a card on screen: name, layer, and whether it is untrained."""
+    """Return the encoder of a card for the screen: name, layer, and whether it is untrained."""
     name = " ".join(filter(None, (card.encoder, card.layer)))
     return name if card.trained else f"{name}, UNTRAINED weights"
 
@@ -242,12 +242,13 @@ def load_or_save_encoder(spec: EncoderSpec, file: Path) -> Encoder:
     if card is None:
         return load_encoder(replace(spec, name=file.name, layer=None, weights=str(file), model_file=file))
     held = (card.encoder, card.layer, card.weights)
-    wanted = (spec.name, usual_layer(spec), _weights_on_card(spec, file))
+    wanted = (spec.name, default_layer(spec), _weights_on_card(spec, file))
     if held != wanted:
         raise EncoderError(
-            f"{file} holds {_words(held)}, not {_words(wanted)}: give another --model_filename, or remove it"
+            f"{file} holds {_description(held)}, not {_description(wanted)}: give another --model_filename, "
+            "or remove it"
         )
-    spec = replace(spec, layer=usual_layer(spec), model_file=file)
+    spec = replace(spec, layer=default_layer(spec), model_file=file)
     with open(file, "rb") as opened:
         is_the_same = is_unchanged(opened, card.digest)
     if is_the_same:
@@ -262,20 +263,20 @@ def _model_card(file: Path) -> ModelCard | None:
         raise EncoderError(str(error)) from error
 
 
-def _words(held: tuple[str, str | None, str]) -> str:
+def _description(held: tuple[str, str | None, str]) -> str:
     name, layer, weights = held
     return f"{name} {layer} with weights {weights}" if layer else f"{name} with weights {weights}"
 
 
-def usual_layer(spec: EncoderSpec) -> str | None:
-    """Return the layer that a spec means: that of vgg16 need not be said."""
+def default_layer(spec: EncoderSpec) -> str | None:
+    """Return the layer of a spec: by default fc2 for vgg16."""
     return spec.layer or (VGG16_LAYERS[0] if spec.name == "vgg16" else None)
 
 
 def _encoder(spec: EncoderSpec, model: Any) -> Encoder:
     height, width = model.input_shape[1:3]
     size = (width or DEFAULT_SIDE, height or DEFAULT_SIDE)
-    layer = spec.layer if spec.model_file else usual_layer(spec)
+    layer = spec.layer if spec.model_file else default_layer(spec)
     return Encoder(replace(spec, layer=layer), size, int(model.output_shape[1]), _weights_digest(spec, model), model)
 
 
@@ -329,8 +330,8 @@ def _join(models: list[Any]) -> Any:
     for model in models:
         fitted = pixels
         if model.input_shape[1] < side:  # OpenVINO can't convert a resizing layer that is antialiased
-            shares = area_shares(side, model.input_shape[1])
-            fitted = ops.round(ops.einsum("ph,bhwc,qw->bpqc", shares, ops.cast(pixels, "float32"), shares))
+            weights = area_weights(side, model.input_shape[1])
+            fitted = ops.round(ops.einsum("ph,bhwc,qw->bpqc", weights, ops.cast(pixels, "float32"), weights))
         halves.append(layers.UnitNormalization()(model(fitted)))
     return import_keras().Model(pixels, layers.Concatenate()(halves))
 

@@ -55,7 +55,7 @@ class OpenVINORuntime:
         self._compiled: dict[int | str, Any] = {}
         _RUNTIMES.add(self)
 
-    def begin_anew(self) -> None:
+    def recompile(self) -> None:
         """Compile everything again, as a forked process has to, which lacks OpenVINO's threads."""
         for compiled in self._compiled.values():
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(compiled))  # never freed: that would wait for those threads
@@ -92,7 +92,7 @@ class OpenVINORuntime:
         return tag, np.array(request.get_output_tensor(0).data)
 
     def feature_maps(self, pixels: Pixels) -> Floats:
-        """Return what the encoder sees at the spatial positions of a photo.
+        """Return the features of photos at spatial positions.
 
         Args:
             pixels: see `encode`.
@@ -118,13 +118,13 @@ class OpenVINORuntime:
                 outputs = [output for node in model.get_ordered_ops() for output in node.outputs()]
                 maps = [output for output in reversed(outputs) if _positions(output) > 1]
                 if not maps:
-                    raise EncoderError(f"{self.encoder.spec.name} has no layer that tells positions in a photo apart")
+                    raise EncoderError(f"{self.encoder.spec.name} has no layer with spatial positions")
                 part = import_openvino().Model([min(maps, key=_positions)], model.get_parameters())
                 self._compiled[LAST_MAP] = self._ready(part)
             return self._compiled[LAST_MAP]
 
     def _compile(self, batch_size: int) -> Any:
-        """Return the encoder for a batch size; one that is not of `BATCH_SIZES` is freed with whoever asked for it."""
+        """Return the encoder for a batch size; one that is not of `BATCH_SIZES` is freed by its caller."""
         with RUNNING:
             if batch_size in self._compiled:
                 return self._compiled[batch_size]
@@ -137,7 +137,7 @@ class OpenVINORuntime:
             return compiled
 
     def _ready(self, model: Any) -> Any:
-        """Compile a model; where nothing is said, OpenVINO calculates in bf16 on processors that have it."""
+        """Compile a model; without a hint OpenVINO calculates in bf16 on processors that have it."""
         settings = {"INFERENCE_PRECISION_HINT": self._rest, "PERFORMANCE_HINT": "LATENCY"}
         with self._errors():
             return import_openvino().Core().compile_model(model, "CPU", settings)
@@ -149,12 +149,12 @@ class OpenVINORuntime:
 _RUNTIMES: weakref.WeakSet[OpenVINORuntime] = weakref.WeakSet()
 
 
-def _begin_all_anew() -> None:
+def _recompile_all() -> None:
     for runtime in _RUNTIMES:
-        runtime.begin_anew()
+        runtime.recompile()
 
 
-os.register_at_fork(after_in_child=_begin_all_anew)
+os.register_at_fork(after_in_child=_recompile_all)
 
 
 def _parts(count: int) -> Iterator[tuple[int, int]]:

@@ -44,7 +44,7 @@ class TensorFlowRuntime:
         self.encoder, self.precision = encoder, precision
         self.agreement = float(precision == "f32")
         model = _in_f16(encoder.model) if precision == "f16" else encoder.model
-        self.batch_size = batch_size_for(_gpu_bytes(), _bytes_a_photo(model)) if gpu else BATCH_SIZE
+        self.batch_size = batch_size_for(_gpu_bytes(), _bytes_per_photo(model)) if gpu else BATCH_SIZE
         tf.config.experimental.enable_tensor_float_32_execution(False)  # f32 means it
         width, height = encoder.size
         batch = tf.TensorSpec((None, height, width, 3), tf.uint8)
@@ -69,9 +69,9 @@ class TensorFlowRuntime:
         return ((tag, self.encode(pixels)) for tag, pixels in batches)
 
 
-def batch_size_for(memory: int, bytes_a_photo: int) -> int:
+def batch_size_for(memory: int, bytes_per_photo: int) -> int:
     """Return how many photos a GPU takes at a time: a power of two from 1 to 512 that fills half of its memory."""
-    most = max(1, min(GPU_BATCH_SIZE, memory // 2 // bytes_a_photo))
+    most = max(1, min(GPU_BATCH_SIZE, memory // 2 // bytes_per_photo))
     return 1 << (int(most).bit_length() - 1)
 
 
@@ -81,7 +81,7 @@ def _gpu_bytes() -> int:
     return max(int(device.memory_limit) for device in device_lib.list_local_devices() if device.device_type == "GPU")
 
 
-def _bytes_a_photo(model: Any) -> int:
+def _bytes_per_photo(model: Any) -> int:
     """Return what all activations of a Keras model take in float32, an upper bound for what is alive at a time."""
     outputs = [output for layer in model._flatten_layers() for output in _outputs(layer)]
     return 4 * sum(int(np.prod([side or 1 for side in output.shape[1:]])) for output in outputs)

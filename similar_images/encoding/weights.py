@@ -47,7 +47,7 @@ def encoder_errors(what: str, way_out: str) -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line that says something: OpenVINO begins with places in its source."""
+    """Return the first line of the message itself: OpenVINO begins with positions in its source."""
     lines = [line.strip() for line in str(error).splitlines() if not line.startswith("Exception from ")]
     return next(filter(None, lines), type(error).__name__)[:200]
 
@@ -152,14 +152,14 @@ def seeded() -> Iterator[None]:
 
 
 def _with_imagenet(application: Callable[..., Any], kind: dict[str, Any]) -> Any:
-    said = _Progress()
+    printed = _Progress()
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_STALL_SECONDS)
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(printed):
             return application(weights="imagenet", **kind)
     except Exception as error:  # Keras raises a bare Exception when a download fails
-        found = re.search(r"https?://\S+\.h5", f"{error} {said.head}")
+        found = re.search(r"https?://\S+\.h5", f"{error} {printed.head}")
         if found is None:
             raise
         raise WeightsUnavailableError(_how_to_get_weights(found.group(), error)) from error

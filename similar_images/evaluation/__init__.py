@@ -1,1 +1,1 @@
-"""How good a gallery's answers are."""
+"""How good a gallery's results are."""

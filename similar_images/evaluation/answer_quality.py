@@ -1,4 +1,4 @@
-"""How good a gallery's answers are, where labels say which photos belong together."""
+"""Precision of a gallery's results, where labels say which photos belong together."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ Spaces = dict[str, Units]  # by name, what turns feature vectors into those of l
 
 @dataclass(frozen=True)
 class AnswerQuality:
-    """Measures of each query, in the order of `rows`; each photo asks for the others, by exact search.
+    """Measures of each query, in the order of `rows`; each photo is a query for the others, by exact search.
 
     Attributes:
         rows: (q,) int64, the queries.
@@ -77,7 +77,7 @@ class AnswerQuality:
         return sorted(table, key=lambda line: line[2])
 
     def confusions(self, labels: Labels) -> list[tuple[str, str, float]]:
-        """Return label asked for, label found, and the fraction of results that this is; the most frequent first.
+        """Return the query's label, the result's label, and their fraction of results; the most frequent first.
 
         A result counts for each of its labels, unless it shares one with its query.
         """
@@ -85,14 +85,14 @@ class AnswerQuality:
         for row, ids in zip(self.rows, self.found, strict=True):
             wrong = ids[~labels.shared(row, ids)]
             counts[labels.has[row]] += labels.has[wrong].sum(axis=0)
-        asked = labels.has[self.rows].sum(axis=0)[:, None] * self.found.shape[1]
-        fractions = counts / np.maximum(asked, 1)
+        possible = labels.has[self.rows].sum(axis=0)[:, None] * self.found.shape[1]
+        fractions = counts / np.maximum(possible, 1)
         order = np.argsort(-fractions, axis=None, kind="stable")[: np.count_nonzero(fractions)]
         pairs = np.column_stack(np.unravel_index(order, fractions.shape))
         return [(labels.names[a], labels.names[b], float(fractions[a, b])) for a, b in pairs]
 
     def worst(self, count: int) -> NDArray[np.int64]:
-        """Return the numbers of the queries with the lowest precision, and among these of the lowest average one."""
+        """Return the positions of the queries with the lowest precision, ties by average precision."""
         return np.lexsort((self.average_precision, self.precision))[:count]
 
 
@@ -110,7 +110,7 @@ def spaces_of(gallery: Gallery) -> Spaces:
 
 
 def known_vectors(gallery: Gallery) -> Iterator[NDArray[np.float32]]:
-    """Yield all vectors of a gallery, (c, d) float32 each time; without their file, what the index tells of them.
+    """Yield all vectors of a gallery, (c, d) float32 each time; without their file, by the index's components.
 
     Raises:
         StoreError: that file is missing, and the index holds no components.
@@ -129,8 +129,8 @@ def answer_quality(vectors: NDArray[np.float32], labels: Labels, rows: NDArray[n
     Args:
         vectors: (n, d) float32 of length 1; rows of zeros, photos without a vector, are not found.
         labels: of the photos; a result is relevant if it shares a label with the query.
-        rows: (q,) the photos that ask; each has a label that another photo has too.
-        k: how many results precision@k looks at.
+        rows: (q,) the queries; each has a label that another photo has too.
+        k: of precision@k.
     """
     searchable = vectors.any(axis=1)
     others = int(searchable.sum()) - 1

@@ -1,4 +1,4 @@
-"""Colours alone: what an encoder has to be better than."""
+"""Colour histograms: the baseline of any encoder."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from similar_images.encoding.conversion import remembered
+from similar_images.encoding.conversion import converted_before
 from similar_images.encoding.encoders import EncoderSpec, label, load_encoder
 from similar_images.encoding.runtimes import Runtime, open_runtime
 from similar_images.evaluation.answer_quality import AnswerQuality, answer_quality, known_vectors
@@ -24,11 +24,11 @@ TIMED_PHOTOS = 64
 
 @dataclass(frozen=True)
 class EncoderFigures:
-    """What an encoder gives and takes.
+    """Quality, time and size of an encoder.
 
     Attributes:
         name: what it is called, with layer, weights where they are untrained, runtime and precision.
-        d: length of its vectors, 4 * d bytes per photo.
+        d: dimension of its vectors, 4 * d bytes per photo.
         milliseconds: per photo, in batches, with nothing to decode; None where encoder or photos are not at hand.
         quality: its answers, by the centred cosine of its vectors, see `Measure.about`.
     """
@@ -39,21 +39,21 @@ class EncoderFigures:
     quality: AnswerQuality
 
 
-def spec_of_words(words: str) -> EncoderSpec:
+def parse_spec(text: str) -> EncoderSpec:
     """Return the encoder that NAME, NAME:LAYER, NAME=WEIGHTS or NAME:LAYER=WEIGHTS asks for."""
-    name, _, weights = words.partition("=")
+    name, _, weights = text.partition("=")
     name, _, layer = name.partition(":")
     return EncoderSpec(name, layer or None, weights or "imagenet")
 
 
 def own_figures(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: int) -> EncoderFigures:
-    """Return what the gallery's own encoder gives and takes, by the vectors that are stored.
+    """Return the figures of the gallery's own encoder, by its stored vectors.
 
     Args:
         gallery: which one.
         labels: of the photos.
-        rows: the photos that ask, see `answer_quality`.
-        k: how many results precision@k looks at.
+        rows: the queries, see `answer_quality`.
+        k: of precision@k.
 
     Raises:
         StoreError, EncoderError: see `Gallery.encoder` and `known_vectors`.
@@ -82,15 +82,15 @@ def try_encoder(
         spec: the encoder.
         gallery: its photos and their names are taken, not its vectors.
         labels: of the photos.
-        rows: the photos that ask, see `answer_quality`; those that this encoder could not read are left out.
-        k: how many results precision@k looks at.
+        rows: the queries, see `answer_quality`; those that this encoder could not read are left out.
+        k: of precision@k.
         folder: where the encoder's vectors are kept, for the next time and to go on from when interrupted.
         progress: see `extract`.
 
     Raises:
         EncoderError, VectorsError: see `load_encoder` and `extract`.
     """
-    encoder = remembered(spec) or load_encoder(spec)
+    encoder = converted_before(spec) or load_encoder(spec)
     sample = partial(sample_photos, gallery.names, gallery.img_dir, encoder)
     stem = f"{encoder.spec.name}-{encoder.spec.layer or 'pooled'}-{encoder.weights_digest[:8]}"
     output = folder / f"{stem}{SUFFIX}"
@@ -104,7 +104,7 @@ def try_encoder(
 
 
 def centred_units(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the units (n, d) of vectors (n, d) by the centred cosine about their own mean."""
+    """Return the unit vectors (n, d) of vectors (n, d), centred by their own mean."""
     known = normalise(vectors)
     n = int(np.count_nonzero(known.any(axis=1)))
     return Measure.about(np.asarray(known.sum(axis=0, dtype=np.float64) / n, np.float32), n).units(vectors)

@@ -21,15 +21,15 @@ RERANKS = (0, 50, 100, 250, 500, 1000)
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What one setting of an index gives.
+    """Recall and latency of one setting of an index.
 
     Attributes:
         nprobe: how many inverted lists are searched, 0 for an index without any.
-        rerank: how many candidates are compared exactly.
+        rerank: how many candidates are re-ranked.
         recall: by k, recall@k of searches for k photos against exact search.
         p50: median milliseconds per query, of searches for 10.
         p99: those of the slowest in a hundred.
-        current: whether this is what the index's card says.
+        current: whether this is the index's setting.
     """
 
     nprobe: int

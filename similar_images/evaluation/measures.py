@@ -1,11 +1,11 @@
-"""Measures of answers, each with its definition."""
+"""Measures of retrieval quality, each with its definition."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def precision_at_k(relevant: NDArray[np.bool_]) -> float:
-    """Return which part of the results is relevant, averaged over queries.
+    """Return the fraction of results that is relevant, averaged over queries.
 
     Args:
         relevant: (q, k) bool, whether each of the k results of each query is relevant to it.

@@ -126,7 +126,7 @@ def _changed(
 
 
 def _photo_in(gallery: Gallery, picture: Image.Image) -> Vector | None:
-    """Return the vector that a search takes for a picture in which it may find a photo; None for that of the whole."""
+    """Return the vector that a search uses for a picture in which it may find a photo; None for that of the whole."""
     return gallery.photo_in(picture)[0] if photo_region(read_image(picture)) else None
 
 

@@ -1,4 +1,4 @@
-"""The parts of an evaluation: each measures one thing of a gallery and says it in Markdown, JSON and pictures."""
+"""The parts of an evaluation: each measures one thing of a gallery, in Markdown, JSON and pictures."""
 
 import shlex
 import time
@@ -26,7 +26,7 @@ from similar_images.evaluation.duplicate_groups import groups, near_pairs
 from similar_images.evaluation.encoder_comparison import (
     EncoderFigures,
     own_figures,
-    spec_of_words,
+    parse_spec,
     try_encoder,
 )
 from similar_images.evaluation.index_quality import OperatingPoint, cheapest, operating_points
@@ -50,7 +50,7 @@ def sample(rows: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def head_part(gallery: Gallery, command: Sequence[str], seconds: float) -> Part:
-    """Say what was measured, when, how, and on what.
+    """Describe what was measured, when, how, and on what.
 
     Args:
         gallery: what was measured.
@@ -63,8 +63,8 @@ def head_part(gallery: Gallery, command: Sequence[str], seconds: float) -> Part:
         "machine": machine(),
         "gallery": f"{len(gallery):,} photos: {gallery.encoder_label}, {gallery.index_label}",
     }
-    said = "\n".join(f"- {name}: {verbatim(value)}" for name, value in facts.items())
-    return Part(f"{said}\n- measured in {seconds:.0f} s", facts | {"seconds": seconds})
+    lines = "\n".join(f"- {name}: {verbatim(value)}" for name, value in facts.items())
+    return Part(f"{lines}\n- measured in {seconds:.0f} s", facts | {"seconds": seconds})
 
 
 def index_part(gallery: Gallery, rows: NDArray[np.int64], target: float) -> Part:
@@ -72,7 +72,7 @@ def index_part(gallery: Gallery, rows: NDArray[np.int64], target: float) -> Part
 
     Args:
         gallery: what to search.
-        rows: (q,) the photos that ask.
+        rows: (q,) the queries.
         target: the recall@10 to be reached cheapest.
     """
     points = operating_points(gallery, rows)
@@ -98,10 +98,10 @@ def index_part(gallery: Gallery, rows: NDArray[np.int64], target: float) -> Part
         "ms per query (p99)",
         "setting",
     ]
-    said = f"{len(rows):,} photos asked for their neighbours; times are of searches for 10. "
-    said += _cheapest_in_words(gallery, best, target)
+    text = f"{len(rows):,} queries; times are of searches for 10. "
+    text += _cheapest_in_words(gallery, best, target)
     figures = {"index": [vars(point) for point in points], "cheapest": vars(best) if best else None}
-    section = f"## Index\n\n{said}\n\n{table(header, lines)}"
+    section = f"## Index\n\n{text}\n\n{table(header, lines)}"
     if len(points) == 1:
         return Part(section, figures)
     plot = "![Plot of recall@10 over milliseconds per query, a line for each number of re-ranked candidates](index.png)"
@@ -126,8 +126,8 @@ def answers_part(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: i
     Args:
         gallery: what to search.
         labels: of the photos.
-        rows: (q,) the photos that ask.
-        k: how many results precision@k looks at.
+        rows: (q,) the queries.
+        k: of precision@k.
         spaces: ways of comparing exactly, beside the gallery's own search, that of which is the first.
     """
     exact = {
@@ -138,13 +138,13 @@ def answers_part(gallery: Gallery, labels: Labels, rows: NDArray[np.int64], k: i
     ways = {AS_SET: searched(gallery, labels, rows, k), EXPANDED: searched(gallery, labels, rows, k, NEIGHBOURS)}
     ways |= {name: each.measures for name, each in exact.items()} | _by_colours(gallery, labels, quality, k)
     parts = [_ways_part(ways, quality), _labels_part(labels, quality), _worst_part(gallery, labels, quality)]
-    asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each asking for the others. "
-    asked += f"With neighbours: asked again by the photo and its first {NEIGHBOURS} results. Exact: compared with all."
+    asked = f"## Answers\n\n{len(rows):,} photos with {len(labels.names):,} labels, each a query for the others. "
+    asked += f"With neighbours: query expansion by the first {NEIGHBOURS} results. Exact: exhaustive search."
     return joined([Part(asked, {}), *parts])
 
 
 def _by_colours(gallery: Gallery, labels: Labels, quality: AnswerQuality, k: int) -> dict[str, Measures]:
-    """Return what the colours of the asking photos give, which any encoder has to be better than."""
+    """Return the quality by the colour histograms of the queries, the baseline of any encoder."""
     rows = quality.rows
     known = colour_histograms([gallery.photo_path(int(row)) for row in rows])
     histograms = np.zeros((len(gallery.names), known.shape[1]), np.float32)
@@ -156,7 +156,7 @@ def _by_colours(gallery: Gallery, labels: Labels, quality: AnswerQuality, k: int
 
 
 def _ways_part(ways: dict[str, Measures], quality: AnswerQuality) -> Part:
-    """Say how good each way of searching is."""
+    """Compare the ways of searching."""
     lines: list[list[object]] = [
         [way, *(interval(found[name]) if name in found else "" for name in quality.measures)]
         for way, found in ways.items()
@@ -167,7 +167,7 @@ def _ways_part(ways: dict[str, Measures], quality: AnswerQuality) -> Part:
 
 
 def _labels_part(labels: Labels, quality: AnswerQuality) -> Part:
-    """Say which labels do worst, and what they are taken for."""
+    """Show the worst labels, and the confusions."""
     k, by_label, confusions = quality.found.shape[1], quality.by_label(labels), quality.confusions(labels)
     worst = [(verbatim(label), *figures) for label, *figures in by_label[:LINES]]
     texts = [
@@ -180,8 +180,8 @@ def _labels_part(labels: Labels, quality: AnswerQuality) -> Part:
         pictures["labels.png"] = plot_labels(by_label, k)
     if confusions:
         mistakes = [(verbatim(asked), verbatim(found), fraction) for asked, found, fraction in confusions[:LINES]]
-        texts.append("What is most often found instead:")
-        texts.append(table(["asked for", "found", "fraction of results"], mistakes))
+        texts.append("The most frequent confusions:")
+        texts.append(table(["label of the query", "label of the result", "fraction of results"], mistakes))
     return Part("\n\n".join(texts), {"labels": by_label, "confusions": confusions[:100]}, pictures)
 
 
@@ -194,8 +194,8 @@ def _worst_part(gallery: Gallery, labels: Labels, quality: AnswerQuality) -> Par
         photos += [(gallery.photo_path(row), f"? {gallery.names[row]}")]
         photos += [(gallery.photo_path(hit), f"{cosine:.3f} {gallery.names[hit]}") for hit, cosine, _ in hits]
         marks += [None, *(is_right for _, _, is_right in hits)]
-        said = [{"name": gallery.names[hit], "similarity": cosine, "right": right} for hit, cosine, right in hits]
-        figures.append({"query": gallery.names[row], "precision": float(quality.precision[number]), "found": said})
+        results = [{"name": gallery.names[hit], "similarity": cosine, "right": right} for hit, cosine, right in hits]
+        figures.append({"query": gallery.names[row], "precision": float(quality.precision[number]), "found": results})
     sheet = contact_sheet(photos, len(photos) // len(figures), marks, "JPEG")
     text = (
         f"The {len(figures)} queries with the worst answers, one per row, and what they find first with its "
@@ -218,7 +218,7 @@ def encoders_part(
 
     Args:
         gallery: whose photos they see.
-        encoders: what they are called, see `spec_of_words`.
+        encoders: what they are called, see `parse_spec`.
         labels: see `answers_part`.
         rows: likewise.
         k: likewise.
@@ -226,17 +226,15 @@ def encoders_part(
         progress: likewise.
     """
     own = own_figures(gallery, labels, rows, k)
-    figures = [
-        own,
-        *(try_encoder(spec_of_words(each), gallery, labels, rows, k, folder, progress) for each in encoders),
-    ]
+    specs = map(parse_spec, encoders)
+    figures = [own, *(try_encoder(spec, gallery, labels, rows, k, folder, progress) for spec in specs)]
     figures.sort(key=lambda each: -np.nanmean(each.quality.precision))
     lines = [
         [verbatim(each.name), *map(interval, each.quality.measures.values()), _ms(each), 4 * each.d] for each in figures
     ]
     header = ["mean (95 % interval)", *own.quality.measures, "ms per photo", "bytes per photo"]
     cosine = CENTRED if len(gallery) >= FEWEST_TO_CENTRE else RAW
-    asked = f"{len(rows):,} photos, each asking for the others by the {cosine} of the encoder's vectors, exact."
+    asked = f"{len(rows):,} photos, each a query for the others by the {cosine} of the encoder's vectors, exact."
     section = f"## Encoders\n\n{asked}\n\n{table(header, lines)}"
     found = [
         {"encoder": each.name, "d": each.d, "ms": each.milliseconds} | means(each.quality.measures) for each in figures

@@ -1,4 +1,4 @@
-"""What Pillow passes over in files that are made of boxes: AVIF and JPEG 2000."""
+"""What Pillow ignores in files that consist of boxes: AVIF and JPEG 2000."""
 
 import struct
 from collections.abc import Iterator

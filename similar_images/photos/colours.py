@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image, ImageCms
 
 BLOCK_PIXELS = 1 << 22  # converted at a time, so that a large photo takes little memory besides its own
-MOST_PROFILE_BYTES = 1 << 22
-UNSEEN = 2  # levels of 255 by which a profile may change colours and still be taken for sRGB
+MAX_PROFILE_BYTES = 1 << 22
+SRGB_TOLERANCE = 2  # levels of 255 by which a profile may change colours and still be taken for sRGB
 RESIZABLE = ("RGB", "RGBA", "L", "LA", "CMYK", "LAB")
 WHITES = {"F": (1.0, 255.0, 65535.0), "I": (255.0, 65535.0)}
 
@@ -53,11 +53,11 @@ def _by_blocks(image: Image.Image, work: Work, factor: int = 1) -> Image.Image:
         whole = whole or Image.new(block.mode, (-(-image.width // factor), -(-image.height // factor)))
         whole.paste(block, (box[0] // factor, box[1] // factor))
     assert whole is not None
-    whole.info = _settled_info(image)
+    whole.info = _info_without_transparency(image)
     return whole
 
 
-def _settled_info(image: Image.Image) -> dict[str | tuple[int, int], Any]:
+def _info_without_transparency(image: Image.Image) -> dict[str | tuple[int, int], Any]:
     return {key: value for key, value in image.info.items() if key != "transparency"}
 
 
@@ -99,7 +99,7 @@ def _scaled(block: Image.Image, white: float) -> Image.Image:
     if "transparency" in block.info:
         opaque = Image.fromarray((values != block.info["transparency"]).astype(np.uint8) * 255)
         grey = Image.merge("LA", (grey, opaque))
-    grey.info = _settled_info(block)
+    grey.info = _info_without_transparency(block)
     return grey
 
 
@@ -116,7 +116,7 @@ def _block_to_srgb(block: Image.Image, mode: str, transform: ImageCms.ImageCmsTr
 @lru_cache(16)
 def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     """Return what brings colours to sRGB; None where they are sRGB, or the profile is missing, damaged or of others."""
-    if not profile or len(profile) > MOST_PROFILE_BYTES:
+    if not profile or len(profile) > MAX_PROFILE_BYTES:
         return None
     try:
         theirs, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
@@ -130,4 +130,4 @@ def _changes_nothing(transform: ImageCms.ImageCmsTransform) -> bool:
     levels = np.arange(0, 256, 15, dtype=np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(len(levels), -1, 3)
     changed = np.asarray(transform.apply(Image.fromarray(colours)))
-    return bool(np.abs(changed.astype(int) - colours).max() <= UNSEEN)
+    return bool(np.abs(changed.astype(int) - colours).max() <= SRGB_TOLERANCE)

@@ -1,4 +1,4 @@
-"""What it takes to decode a photo, told from its header: bounds that keep a small file from taking much."""
+"""The memory and time to decode a photo, estimated from its header, and their limits."""
 
 from PIL.ExifTags import Base
 from PIL.Image import Image
@@ -17,9 +17,9 @@ from PIL.TiffImagePlugin import (
 
 from similar_images.photos.errors import UnreadableError
 
-MOST_BYTES = 512 * 2**20
-MOST_SCANS = 100
-MOST_SCANNED_PIXELS = 2_000_000_000  # about 2 seconds
+MAX_BYTES = 512 * 2**20
+MAX_SCANS = 100
+MAX_SCANNED_PIXELS = 2_000_000_000  # about 2 seconds
 RGB_BYTES = 4  # per pixel, in Pillow
 START_OF_SCAN = b"\xff\xda"
 
@@ -38,9 +38,9 @@ def check_cost(image: ImageFile, *, whole: bool, deep: bool) -> None:
     needed = _jpeg_bytes(image) if isinstance(image, JpegImageFile) else _bytes(image, deep)
     if whole:
         needed = max(needed, RGB_BYTES * image.width * image.height)
-    if needed > MOST_BYTES:
+    if needed > MAX_BYTES:
         raise UnreadableError(
-            f"decoding it takes {needed / 2**20:,.0f} MB of memory, more than {MOST_BYTES >> 20} MB: make it smaller"
+            f"decoding it takes {needed / 2**20:,.0f} MB of memory, more than {MAX_BYTES >> 20} MB: make it smaller"
         )
 
 
@@ -79,9 +79,9 @@ def _jpeg_bytes(image: JpegImageFile) -> float:
     scale = image.decoderconfig[0] if image.decoderconfig else 1
     stored = image.width * image.height * _stored_bytes(image)
     pixels, scans = image.width * image.height * scale**2, _scans(image)
-    most = min(MOST_SCANS, MOST_SCANNED_PIXELS // pixels)
-    if scans > most:
-        raise UnreadableError(f"it comes in {scans:,} scans, more than {most}: save it again as an ordinary JPEG")
+    maximum = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
+    if scans > maximum:
+        raise UnreadableError(f"it comes in {scans:,} scans, more than {maximum}: save it again as an ordinary JPEG")
     samples = sum(across * down for _, across, down, _ in image.layer)
     largest = max(across for _, across, _, _ in image.layer) * max(down for _, _, down, _ in image.layer)
     return stored + (2 * pixels * samples / largest if scans > 1 else 0)

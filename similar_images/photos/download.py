@@ -1,4 +1,4 @@
-"""Photos by their address: in bounds of time and size, and from the public internet unless told otherwise."""
+"""Downloads photos, within limits of time and size, and by default from the public internet only."""
 
 import ipaddress
 import re
@@ -16,9 +16,9 @@ import httpx
 
 from similar_images.photos.errors import ImageReadError, UnreadableError, printable
 
-SECONDS = 10.0
-MOST_BYTES = 20_000_000
-MOST_REDIRECTS = 3
+TIMEOUT_SECONDS = 10.0
+MAX_BYTES = 20_000_000
+MAX_REDIRECTS = 3
 REDIRECTS = (301, 302, 303, 307, 308)
 HEADERS = (("User-Agent", "similar-images/1.0"), ("Accept", "image/*,*/*"), ("Accept-Encoding", "identity"))
 HOST = re.compile(r"[a-z\d._~-]+|[\da-f:.]+(%\w+)?", re.ASCII)
@@ -27,7 +27,7 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def download(url: str, *, private: bool = False) -> bytes:
-    """Return what lies at an address: at most 20 MB, which arrive within 10 seconds from the first look-up on.
+    """Return what lies at an address: at most 20 MB, within 10 seconds from the DNS look-up on.
 
     Nothing of the environment is used: no proxy, no cookie, no password.
 
@@ -51,9 +51,9 @@ def fetch(url: str, *, private: bool = False) -> bytes:
         UnreadableError: it can't be had.
     """
     try:
-        return _fetch(url if "://" in url else f"https://{url}", _Connections(_Allowance(), private))
+        return _fetch(url if "://" in url else f"https://{url}", _Connections(_Budget(), private))
     except (TimeoutError, httpcore.TimeoutException) as error:
-        raise UnreadableError(f"it did not arrive within {SECONDS:g} seconds") from error
+        raise UnreadableError(f"it did not arrive within {TIMEOUT_SECONDS:g} seconds") from error
     except httpcore.RemoteProtocolError as error:
         raise UnreadableError(f"it arrived damaged or cut off ({error})") from error
     except (OSError, UnicodeError, httpcore.NetworkError, httpcore.ProtocolError) as error:
@@ -75,11 +75,11 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-class _Allowance:
+class _Budget:
     """What a download may still take."""
 
     def __init__(self) -> None:
-        self._until, self._bytes = time.monotonic() + SECONDS, MOST_BYTES
+        self._until, self._bytes = time.monotonic() + TIMEOUT_SECONDS, MAX_BYTES
 
     def seconds(self) -> float:
         left = self._until - time.monotonic()
@@ -90,14 +90,14 @@ class _Allowance:
     def spend(self, count: int) -> None:
         self._bytes -= count
         if self._bytes < 0:
-            raise UnreadableError(f"it is larger than {MOST_BYTES // 1_000_000} MB")
+            raise UnreadableError(f"it is larger than {MAX_BYTES // 1_000_000} MB")
 
 
 class _Connections(httpcore.NetworkBackend):
-    """Connects to the very addresses that were looked up and found to be allowed."""
+    """Connects only to addresses that were looked up and are allowed."""
 
-    def __init__(self, allowance: _Allowance, private: bool) -> None:
-        self._allowance, self._private = allowance, private
+    def __init__(self, budget: _Budget, private: bool) -> None:
+        self._budget, self._private = budget, private
 
     def connect_tcp(
         self,
@@ -107,15 +107,15 @@ class _Connections(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = _look_up(host, port, self._allowance.seconds())
+        addresses = _look_up(host, port, self._budget.seconds())
         if not self._private and not all(map(is_public, addresses)):
             raise UnreadableError("it does not lead to the public internet: save the photo, and give the file")
-        return _Stream(self._connected(addresses, port), self._allowance)
+        return _Stream(self._connected(addresses, port), self._budget)
 
     def _connected(self, addresses: list[str], port: int) -> httpcore.NetworkStream:
         errors: list[httpcore.ConnectError | httpcore.ConnectTimeout] = []
         for at, address in enumerate(addresses):
-            seconds = self._allowance.seconds() / (len(addresses) - at)
+            seconds = self._budget.seconds() / (len(addresses) - at)
             try:
                 return httpcore.SyncBackend().connect_tcp(address, port, seconds)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
@@ -124,18 +124,18 @@ class _Connections(httpcore.NetworkBackend):
 
 
 class _Stream(httpcore.NetworkStream):
-    """A connection that takes no more than the allowance, whatever it is used for."""
+    """A connection within the budget."""
 
-    def __init__(self, stream: httpcore.NetworkStream, allowance: _Allowance) -> None:
-        self._stream, self._allowance = stream, allowance
+    def __init__(self, stream: httpcore.NetworkStream, budget: _Budget) -> None:
+        self._stream, self._budget = stream, budget
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = self._stream.read(max_bytes, self._allowance.seconds())
-        self._allowance.spend(len(data))
+        data = self._stream.read(max_bytes, self._budget.seconds())
+        self._budget.spend(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._allowance.seconds())
+        self._stream.write(buffer, self._budget.seconds())
 
     def close(self) -> None:
         self._stream.close()
@@ -143,8 +143,8 @@ class _Stream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        encrypted = self._stream.start_tls(ssl_context, server_hostname, self._allowance.seconds())
-        return _Stream(encrypted, self._allowance)
+        encrypted = self._stream.start_tls(ssl_context, server_hostname, self._budget.seconds())
+        return _Stream(encrypted, self._budget)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -153,7 +153,7 @@ class _Stream(httpcore.NetworkStream):
 def _fetch(url: str, connections: _Connections) -> bytes:
     address = _address(url)
     with httpcore.ConnectionPool(ssl_context=ssl.create_default_context(), network_backend=connections) as pool:
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             target = httpcore.URL(
                 scheme=address.raw_scheme, host=address.raw_host, port=address.port, target=address.raw_path
             )

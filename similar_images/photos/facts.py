@@ -1,4 +1,4 @@
-"""What a photo file says of itself beside its pixels: its size, when, with what and where it was taken."""
+"""A photo file's metadata: its size, when, with what and where it was taken."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ Read = TypeVar("Read")
 
 
 class PhotoFacts(NamedTuple):
-    """What a photo file says of itself; None for what it doesn't, or not credibly.
+    """A photo file's metadata; None for what is missing or not credible.
 
     Attributes:
         width: in pixels, upright.
@@ -43,7 +43,7 @@ class PhotoFacts(NamedTuple):
 
 
 def photo_facts(content: bytes) -> PhotoFacts:
-    """Return what the bytes of a photo file say of it, without decoding it; what is damaged says nothing."""
+    """Return the metadata in the bytes of a photo file, without decoding it; damaged metadata is left out."""
     with contextlib.suppress(Exception), open_photo(io.BytesIO(content)) as image:  # see `images.read_image`
         # A PNG's own `getexif` would decode it.
         exif = _tried(Image.Image.getexif, image) or Image.Exif()

@@ -1,8 +1,8 @@
 r"""File lists: which photo is which row.
 
-A list holds one name a line, relative to the photos' folder, in UTF-8; line i names row i. Names with bytes that are
+A list holds one name per line, relative to the photos' folder, in UTF-8; line i names row i. Names with bytes that are
 not UTF-8 keep them. A name that a bare line can't hold (a newline in it, a carriage return at its end, or a leading
-double quote) stands as a JSON string: `"two\nlines.jpg"`. Blank lines name nothing.
+double quote) stands as a JSON string: `"two\nlines.jpg"`. Blank lines are skipped.
 """
 
 import json

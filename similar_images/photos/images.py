@@ -1,4 +1,4 @@
-"""One way in for pixels: a path, bytes, an address or a PIL image becomes upright RGB."""
+"""Reads photos: a path, bytes, an address or a PIL image becomes upright RGB."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ __all__ = [
     "Pixels",
     "Resize",
     "Source",
-    "area_shares",
+    "area_weights",
     "cropped",
     "image_size",
     "is_url",
@@ -67,7 +67,7 @@ def read_image(source: Source, target: tuple[int, int] | None = None) -> Pixels:
 
 
 def read_resized(source: Source, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
-    """Return a photo squeezed to `size`: `resize` of what `read_image` returns, without the copies in between.
+    """Return a photo resized to `size`, ignoring aspect ratio: `read_image` and `resize` without copies in between.
 
     Args:
         source: see `read_image`.
@@ -113,7 +113,7 @@ def is_url(source: object) -> bool:
 
 
 def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> Pixels:
-    """Squeeze a photo to `size`, whatever its proportions.
+    """Resize a photo to `size`, ignoring aspect ratio.
 
     Args:
         pixels: (h, w, 3) uint8, not modified.
@@ -132,8 +132,8 @@ def resize(pixels: Pixels, size: tuple[int, int], rule: Resize = "bilinear") -> 
     return np.array(Image.fromarray(pixels).resize(size, RESAMPLING[rule]))
 
 
-def area_shares(old: int, new: int) -> NDArray[np.float32]:
-    """Return the matrix that averages a line of `old` values to `new` ones by the area that each of them covers.
+def area_weights(old: int, new: int) -> NDArray[np.float32]:
+    """Return the matrix of area interpolation from `old` values to `new` ones.
 
     Returns:
         (new, old) float32 whose rows sum to 1; new values = matrix @ old values.
@@ -158,9 +158,9 @@ def cropped(source: Source, box: Box) -> Image.Image:
     right, bottom = round(box[2] * image.width), round(box[3] * image.height)
     if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         raise ImageReadError(source_name(source), f"there is nothing in the part {box} of it")
-    part = image.crop((left, top, right, bottom))
-    part.info = {}  # its colours and its way up are settled
-    return part
+    region = image.crop((left, top, right, bottom))
+    region.info = {}  # its colours and orientation are applied already
+    return region
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -197,7 +197,7 @@ def _read(
     target: tuple[int, int] | None = None,
     shrink: Callable[[Image.Image], Image.Image] = lambda image: image,
 ) -> Image.Image:
-    """Return a photo as upright RGB, shrunk before its colours are settled, which then costs little."""
+    """Return a photo as upright RGB, shrunk before its colours are converted, which then costs little."""
     try:
         with _opened(source) as image:
             photo = decode(image, None if image is source else target)

@@ -9,16 +9,16 @@ from PIL import Image
 from similar_images.photos.images import Box, Pixels
 
 WORKING_SIDE = 384  # pixels, of the longer side, at most
-STEP = 6  # levels between neighbours that are more than noise
-NOISE = 0.015  # fraction of steps along an empty line, at most
-EDGED = 0.5  # fraction of a line's length along which it differs from the next one, at least, where an edge is
-STRAIGHT = 24  # pixels of an edge that no text has
-NEAR = 6  # pixels from the end of what isn't empty to the edge; compression blurs it
+NOISE_LEVELS = 6  # between neighbouring pixels; more is a step
+MAX_NOISE_FRACTION = 0.015  # of steps along an empty line
+MIN_EDGE_FRACTION = 0.5  # of a line's length, along which it differs from the next one where an edge is
+MIN_EDGE_LENGTH = 24  # pixels; longer than any in text
+MAX_EDGE_DISTANCE = 6  # pixels from the end of what isn't empty to the edge; compression blurs it
 MARGIN = 3  # pixels at the ends of lines that may still be of the edge there
-SMALLEST, LARGEST = 0.05, 0.92  # fractions of the picture that a photo has
-LONGEST = 4  # times as long as wide
-SOLID = 0.6  # fraction of its pieces' area that the largest has, at least, where a block is no text
-ALIKE = 0.8  # of the photo's content, where none of several is meant more than another
+MIN_AREA, MAX_AREA = 0.05, 0.92  # of a photo, as fractions of the picture
+MAX_ASPECT_RATIO = 4
+MIN_SOLID_FRACTION = 0.6  # of its pieces' area, that the largest has where a block is no text
+AMBIGUOUS_FRACTION = 0.8  # of the content of the first photo, above which the second may be meant as well
 
 Levels = NDArray[np.int16]
 Flags = NDArray[np.bool_]
@@ -65,14 +65,14 @@ class _Page:
     def photo(self) -> Block | None:
         """Return the photo's block, None where there is none, or none that stands out."""
         found = sorted(self._photos(self._whole), key=self._content, reverse=True)
-        if not found or _area(found[0]) > LARGEST * _area(self._whole):
+        if not found or _area(found[0]) > MAX_AREA * _area(self._whole):
             return None
-        alike = len(found) > 1 and self._content(found[1]) > ALIKE * self._content(found[0])
+        alike = len(found) > 1 and self._content(found[1]) > AMBIGUOUS_FRACTION * self._content(found[0])
         return None if alike else found[0]
 
     def _photos(self, block: Block) -> list[Block]:
         """Return the innermost blocks that may be photos."""
-        if _area(block) < SMALLEST * _area(self._whole):
+        if _area(block) < MIN_AREA * _area(self._whole):
             return []
         found = [photo for piece in self._pieces(block) if piece != block for photo in self._photos(piece)]
         if not found and self._is_solid(block) and (photo := self._framed(block)):
@@ -91,7 +91,9 @@ class _Page:
         """Tell whether one piece of a block is most of it, as is no line of a text."""
         height, width = _sides(block)
         areas = [_area(part) for piece in self._pieces(block) for part in self._pieces(piece)]
-        return max(height, width) <= LONGEST * min(height, width) and max(areas, default=0) > SOLID * sum(areas)
+        if max(height, width) > MAX_ASPECT_RATIO * min(height, width):
+            return False
+        return max(areas, default=0) > MIN_SOLID_FRACTION * sum(areas)
 
     def _framed(self, block: Block) -> Block | None:
         """Return a block with its sides moved to the edges nearby, None unless it has them and is framed by more."""
@@ -121,9 +123,9 @@ class _Lines:
         if min(span[1] - span[0], across[1] - across[0]) <= 2 * MARGIN + 2:
             return [span]
         lines, part = slice(*span), slice(across[0] + MARGIN, across[1] - 1 - MARGIN)
-        empty = self._along[lines, part].mean(axis=1) <= NOISE
+        empty = self._along[lines, part].mean(axis=1) <= MAX_NOISE_FRACTION
         empty &= ~self._crossing[lines, part].any(axis=1)
-        edges = self._between[span[0] : span[1] - 1, slice(*across)].mean(axis=1) >= EDGED
+        edges = self._between[span[0] : span[1] - 1, slice(*across)].mean(axis=1) >= MIN_EDGE_FRACTION
         cuts = np.flatnonzero(edges & (np.convolve(empty, np.ones(5), "same")[:-1] > 0)) + 1
         if len(cuts):
             pieces = [piece for piece in pairwise([0, *cuts.tolist(), len(empty)]) if not empty[slice(*piece)].all()]
@@ -138,30 +140,30 @@ class _Lines:
         return None if first is None or last is None or first >= last else (first, last)
 
     def _edge(self, at: int, lines: Levels) -> int | None:
-        """Return the line before which the clearest edge near a place is; the picture's own border is one."""
+        """Return the line before which the clearest edge near `at` is; the picture's own border is one."""
         n = lines.shape[1]
         if at < MARGIN or at > n - MARGIN:
             return 0 if at < MARGIN else n
-        first = max(at - NEAR, 1) - 1
-        near = lines[:, first : at + NEAR + 2]
+        first = max(at - MAX_EDGE_DISTANCE, 1) - 1
+        near = lines[:, first : at + MAX_EDGE_DISTANCE + 2]
         shares = _differ(near[:, 2:] - near[:, :-2]).mean(axis=1)
         shares = (shares[1:] + shares[:-1]) / 2
-        return first + 2 + int(np.argmax(shares)) if shares.max(initial=0) >= EDGED else None
+        return first + 2 + int(np.argmax(shares)) if shares.max(initial=0) >= MIN_EDGE_FRACTION else None
 
 
 def _differ(differences: Levels) -> Flags:
     """Tell which of the differences (3, ...) are more than noise in any channel."""
-    return np.asarray(np.abs(differences).max(axis=0) > STEP)
+    return np.asarray(np.abs(differences).max(axis=0) > NOISE_LEVELS)
 
 
 def _straight(steps: Flags) -> Flags:
     """Tell which of the steps (n, length) are part of a straight edge across the lines, with few interruptions."""
-    if len(steps) < STRAIGHT:
+    if len(steps) < MIN_EDGE_LENGTH:
         return np.zeros_like(steps)
     sums = np.cumsum(np.pad(steps, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
-    begins = sums[STRAIGHT:] - sums[:-STRAIGHT] >= 0.85 * STRAIGHT
-    begun = np.cumsum(np.pad(begins, ((STRAIGHT, STRAIGHT - 1), (0, 0))), axis=0, dtype=np.int32)
-    return steps & (begun[STRAIGHT:] > begun[:-STRAIGHT])
+    begins = sums[MIN_EDGE_LENGTH:] - sums[:-MIN_EDGE_LENGTH] >= 0.85 * MIN_EDGE_LENGTH
+    begun = np.cumsum(np.pad(begins, ((MIN_EDGE_LENGTH, MIN_EDGE_LENGTH - 1), (0, 0))), axis=0, dtype=np.int32)
+    return steps & (begun[MIN_EDGE_LENGTH:] > begun[:-MIN_EDGE_LENGTH])
 
 
 def _runs(flags: Flags) -> list[Span]:
@@ -181,9 +183,9 @@ def _area(block: Block) -> int:
 
 
 def _exact(lines: Pixels, at: int, factor: int) -> int:
-    """Return the line before which the edge is that was seen at a place in lines `factor` times smaller."""
+    """Return the line before which the edge is that is at `at` in lines `factor` times smaller."""
     if not 0 < at * factor < len(lines):
         return min(at * factor, len(lines))
     first = max((at - 2) * factor, 0)
     near = lines[first : (at + 2) * factor + 1].astype(np.int16)
-    return first + 1 + int(np.argmax(np.minimum(np.abs(np.diff(near, axis=0)), 4 * STEP).sum(axis=(1, 2))))
+    return first + 1 + int(np.argmax(np.minimum(np.abs(np.diff(near, axis=0)), 4 * NOISE_LEVELS).sum(axis=(1, 2))))

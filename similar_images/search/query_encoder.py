@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from similar_images.cards import VectorsCard
-from similar_images.encoding.conversion import int8_file, is_whole, remembered
+from similar_images.encoding.conversion import converted_before, int8_file, is_whole
 from similar_images.encoding.encoders import Encoder, encoder_of_card, label, load_encoder, spec_of_card
 from similar_images.encoding.runtimes import (
     Runtime,
@@ -71,7 +71,7 @@ class QueryEncoder:
         if self.card.weights_digest:
             return encoder_of_card(self.card, self.vectors_path)
         spec = spec_of_card(self.card, self.vectors_path)
-        return remembered(spec) or load_encoder(spec)
+        return converted_before(spec) or load_encoder(spec)
 
     @property
     def runtime(self) -> Runtime:

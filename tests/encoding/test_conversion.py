@@ -102,12 +102,12 @@ def test_conversion_beside_a_model_that_may_not_be_written_to_goes_to_the_cache(
 def test_remembered_encoder_of_another_keras_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMILAR_IMAGES_CACHE", str(tmp_path))
     black(load_encoder(SPEC))
-    assert conversion.remembered(SPEC) is not None
+    assert conversion.converted_before(SPEC) is not None
     file = next(tmp_path.glob("*.xml"))
     card = read_card(file, ConvertedCard)
     card.keras = "2.0"
     write_card(file, card)
-    assert conversion.remembered(SPEC) is None
+    assert conversion.converted_before(SPEC) is None
 
 
 def test_encoder_whose_weights_changed_under_its_card_is_refused(tmp_path: Path) -> None:

@@ -210,6 +210,6 @@ def test_model_file_of_another_kind_is_refused_with_reason(tmp_path: Path) -> No
             load_encoder(EncoderSpec(model_file=tmp_path / f"{name}.keras"))
 
 
-def test_encoder_of_pixels_squeezes_by_its_rule(photo: Path, encoder: Encoder) -> None:
+def test_encoder_of_pixels_resizes_by_its_rule(photo: Path, encoder: Encoder) -> None:
     pixels = encoder.pixels(photo)
     assert pixels.shape == (224, 224, 3) and pixels.dtype == np.uint8

@@ -189,8 +189,8 @@ def test_tensorflow_in_fewer_bits_gives_nearly_the_same_vectors(precision: str, 
 
 def test_converted_encoder_is_found_again_without_keras(encoder: Encoder, cache: Path, pixels: Pixels) -> None:
     runtime: Runtime = open_runtime(encoder, "openvino", "f32")
-    found = conversion.remembered(EncoderSpec("mobilenet_v2", weights="none", resize="keras"))
+    found = conversion.converted_before(EncoderSpec("mobilenet_v2", weights="none", resize="keras"))
     assert found is not None and found._loaded is None and found.spec.resize == "keras"
     assert (found.size, found.dimension) == (encoder.size, encoder.dimension)
     assert np.array_equal(open_runtime(found, "openvino", "f32").encode(pixels), runtime.encode(pixels))
-    assert conversion.remembered(EncoderSpec("resnet152", weights="none")) is None
+    assert conversion.converted_before(EncoderSpec("resnet152", weights="none")) is None

@@ -10,7 +10,7 @@ from similar_images.encoding.conversion import keep_agreement
 from similar_images.encoding.encoders import Encoder, EncoderSpec
 from similar_images.encoding.runtimes import open_runtime
 from similar_images.evaluation.answer_quality import answer_quality
-from similar_images.evaluation.encoder_comparison import own_figures, spec_of_words, try_encoder
+from similar_images.evaluation.encoder_comparison import own_figures, parse_spec, try_encoder
 from similar_images.evaluation.labels import Labels, labels_of
 from similar_images.search.gallery import Gallery
 from similar_images.store.index_building import IndexSettings, build_index
@@ -26,8 +26,8 @@ from similar_images.store.vectors import normalise, open_vectors
         ("mobilenet_v2=/some/file.keras", EncoderSpec("mobilenet_v2", weights="/some/file.keras")),
     ],
 )
-def test_spec_of_words(words: str, spec: EncoderSpec) -> None:
-    assert spec_of_words(words) == spec
+def test_parse_spec(words: str, spec: EncoderSpec) -> None:
+    assert parse_spec(words) == spec
 
 
 def test_own_figures_of_an_unknown_encoder_have_no_time(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ SLOW: dict[str, Callable[[socket.socket], None]] = {
 
 @pytest.mark.parametrize("where", SLOW)
 def test_download_that_drips_ends_at_the_deadline(where: str, public: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "SECONDS", 0.4)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.4)
     with serve_connections(SLOW[where]) as (port, _):
         began = time.monotonic()
         assert refusal(f"http://photos.example:{port}/a.jpg") == "it did not arrive within 0.4 seconds"
@@ -117,7 +117,7 @@ def test_download_that_drips_ends_at_the_deadline(where: str, public: Names, mon
 
 
 def test_download_has_one_deadline_over_all_redirects(public: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "SECONDS", 0.6)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.6)
 
     def answer(connection: socket.socket) -> None:
         time.sleep(0.25)
@@ -133,7 +133,7 @@ def test_download_waits_for_a_look_up_no_longer_than_the_deadline(
 ) -> None:
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(20))
-    monkeypatch.setattr(downloads, "SECONDS", 0.3)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.3)
     assert refusal("http://photos.example/a.jpg") == "it did not arrive within 0.3 seconds"
     answered.set()
 
@@ -165,7 +165,7 @@ ENDLESS = {
 
 @pytest.mark.parametrize("where", ENDLESS)
 def test_download_counts_bytes_wherever_they_are(where: str, public: Names, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downloads, "SECONDS", 2)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 2)
     with serve_connections(dripping(*ENDLESS[where], seconds=0)) as (port, _):
         reason = refusal(f"http://photos.example:{port}/a.jpg")
     assert reason.startswith(
@@ -383,7 +383,7 @@ def test_download_without_a_scheme_is_by_https(tls: ssl.SSLContext, public: Name
 def test_download_whose_tls_handshake_drips_ends_at_the_deadline(
     tls: ssl.SSLContext, public: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "SECONDS", 0.4)
+    monkeypatch.setattr(downloads, "TIMEOUT_SECONDS", 0.4)
     with serve_connections(dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc", b"\0")) as (port, _):
         assert refusal(f"https://photos.example:{port}/a.jpg") == "it did not arrive within 0.4 seconds"
 

@@ -9,7 +9,7 @@ import pytest
 from bad_files import BLUE, RED, bad_files, encoded, two_halves
 from PIL import Image
 
-from similar_images.photos.images import ImageReadError, area_shares, read_image, resize, thumbnail
+from similar_images.photos.images import ImageReadError, area_weights, read_image, resize, thumbnail
 
 WHITE = (255, 255, 255)
 
@@ -137,11 +137,11 @@ def test_resize_keras_equals_keras_load_img(photo: Path) -> None:
     assert np.array_equal(resize(read_image(photo), (20, 30), "keras"), published)
 
 
-def test_area_shares_average_and_keep_the_mean() -> None:
-    assert np.allclose(area_shares(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
-    assert np.allclose(area_shares(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
+def test_area_weights_average_and_keep_the_mean() -> None:
+    assert np.allclose(area_weights(4, 2), [[0.5, 0.5, 0, 0], [0, 0, 0.5, 0.5]])
+    assert np.allclose(area_weights(3, 2), [[2 / 3, 1 / 3, 0], [0, 1 / 3, 2 / 3]])
     values = np.random.default_rng(0).random(8)
-    assert (area_shares(8, 7) @ values).mean() == pytest.approx(values.mean())
+    assert (area_weights(8, 7) @ values).mean() == pytest.approx(values.mean())
 
 
 def test_thumbnail_is_small_jpeg_in_proportion(photo: Path) -> None:
