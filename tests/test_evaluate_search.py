@@ -161,7 +161,7 @@ def test_missing_vectors_leave_the_rest_of_the_report(index: Path, pca: int | No
     if pca:
         assert "centred cosine, by the index's components" in figures_of(report)["answers"]
     else:
-        assert f"Answers: the vectors file {vectors} is missing, which this needs: put it back" in done.stderr
+        assert f"Answers: the vectors file {vectors} is missing: put it back" in done.stderr
 
 
 def test_part_that_fails_leaves_the_others_in_the_report(index: Path) -> None:
