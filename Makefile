@@ -4,10 +4,10 @@ VENV ?= .venv
 RUN = $(VENV)/bin/python
 INSTALL = $(RUN) -m pip install --quiet --disable-pip-version-check --editable
 
-.PHONY: help demo app test check format bench screenshots clean
+.PHONY: help demo app test test-long check format bench screenshots clean
 
 help: ## list what can be made
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /make \1	/' | expand -t 18
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /make \1	/' | expand -t 18
 
 demo: $(VENV)/demo-installed ## build a sample gallery and open the notebook on it; IMAGES=~/Pictures takes your photos, ENCODER=vgg16 another encoder
 	$(RUN) run_demo.py
@@ -17,6 +17,9 @@ app: $(VENV)/app-installed ## the same as an app without code, for browsers and 
 
 test: check ## check the code's form, then run all tests; those in a browser need chromium
 	$(RUN) -m pytest
+
+test-long: $(VENV)/test-installed ## the tests that take too long for every day
+	$(RUN) -m pytest tests/long/*.py
 
 check: $(VENV)/test-installed ## formatting, lint, docstrings and types, without running anything
 	$(RUN) -m ruff format --check .
