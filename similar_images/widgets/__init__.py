@@ -1,4 +1,4 @@
-"""What a person sees of a gallery in a notebook."""
+"""The panel of a gallery in a notebook."""
 
 from similar_images.widgets.panel import SearchPanel
 

@@ -1,4 +1,4 @@
-"""The widget that shows the gallery on a plane, similar photos near each other."""
+"""The widget that shows the gallery in two dimensions, similar photos near each other."""
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -18,9 +18,9 @@ from similar_images.widgets.pictures import picture
 
 HEIGHT = 420
 EXTENT = (-1.08, 1.08)
-SIZES = [3, 12]  # of points, and of those that are hits
-SHADED = [0.005, 0.5]  # from which quantile of distances to which one colours change: most photos are equally far
-MARKED = "#d32f2f"
+POINT_SIZES = [3, 12]  # of other photos, of hits
+SHADED_QUANTILES = [0.005, 0.5]  # of distances, between which colours change: most photos are equally far
+HIT_COLOUR = "#d32f2f"
 PHOTO_SIDE = 320
 DIRECTIONS = {"←": (-1, 0), "→": (1, 0), "↑": (0, 1), "↓": (0, -1)}
 WRAPPED = {"flex_flow": "row wrap", "align_items": "flex-start"}
@@ -33,7 +33,7 @@ class PhotoView(MessageView):
 
 
 class MapView(ipw.VBox):
-    """A map of the gallery: pointing at a place shows its photo, a click searches from there.
+    """A map of the gallery: hovering over a point shows its photo, a click searches by it.
 
     Attributes:
         scatter: the `jscatter.Scatter`.
@@ -42,7 +42,7 @@ class MapView(ipw.VBox):
     """
 
     def __init__(self, gallery: Gallery, on_search: Callable[[int], None]) -> None:
-        """Make an empty map; `place` fills it.
+        """Make an empty map; `draw` fills it.
 
         Args:
             gallery: what to show.
@@ -54,7 +54,7 @@ class MapView(ipw.VBox):
         self.current: int | None = None
         self._dark = False
         self._marked = np.zeros(0, np.int64)
-        self._places = np.zeros((len(self.rows), 2), np.float32)
+        self._positions = np.zeros((len(self.rows), 2), np.float32)
         self._distances = np.zeros(len(self.rows), np.float32)
         self.method = ipw.Dropdown(options=[(name.upper(), name) for name in methods()], description="Layout by")
         self.colour = ipw.Dropdown(options=["folder", "distance to the query"], description="Colour by")
@@ -68,21 +68,21 @@ class MapView(ipw.VBox):
         choices = ipw.Box([self.method, self.colour, self._progress], layout=ipw.Layout(**WRAPPED))
         self._failure = ipw.HTML()
         super().__init__([choices, self._failure, ipw.Box([self._plot, beside], layout=ipw.Layout(**WRAPPED))])
-        self.method.observe(report_errors(self.show_error, lambda _: self.place()), "value")
+        self.method.observe(report_errors(self.show_error, lambda _: self.draw()), "value")
         self.colour.observe(report_errors(self.show_error, lambda _: self._colour()), "value")
 
-    def place(self) -> None:
-        """Put the photos in their places, which are computed the first time.
+    def draw(self) -> None:
+        """Draw the map; its coordinates are computed the first time.
 
         Raises:
             GalleryError: see `gallery_map.coordinates`.
         """
         self._progress.layout.display, self._failure.value = "", ""
         try:
-            placed = coordinates(self._gallery, self.method.value, self._show_progress)[self.rows]
+            positions = coordinates(self._gallery, self.method.value, self._show_progress)[self.rows]
         finally:
             self._progress.layout.display = "none"
-        self._places = placed
+        self._positions = positions
         self._draw()
 
     def show_error(self, sentence: str) -> None:
@@ -108,8 +108,8 @@ class MapView(ipw.VBox):
             self.scatter = jscatter.Scatter("x", "y", self._points(), x_scale=EXTENT, y_scale=EXTENT, height=HEIGHT)
             self.scatter.axes(False)
             self.scatter.background((0, 0, 0, 0) if self._dark else (1, 1, 1, 0))  # transparent, of this brightness
-            self.scatter.size(by="hit", map=SIZES, norm=(0, 1))
-            self.scatter.color(selected=MARKED, hover=MARKED)
+            self.scatter.size(by="hit", map=POINT_SIZES, norm=(0, 1))
+            self.scatter.color(selected=HIT_COLOUR, hover=HIT_COLOUR)
             self._colour()
             self.scatter.widget.observe(self._hovered, "hovering")
             self.scatter.widget.observe(self._selected, "selection")
@@ -121,8 +121,8 @@ class MapView(ipw.VBox):
         """Return where and what the points are, as a `pandas.DataFrame`."""
         import pandas as pd
 
-        x, y = self._places.T
-        near, far = np.nanquantile(self._distances, SHADED)
+        x, y = self._positions.T
+        near, far = np.nanquantile(self._distances, SHADED_QUANTILES)
         nearness = np.nan_to_num(np.clip((far - self._distances) / max(far - near, 1e-6), 0, 1))
         hit = np.zeros(len(self.rows), np.float32)
         hit[self._marked] = 1
@@ -174,7 +174,7 @@ class MapView(ipw.VBox):
     def _step(self, direction: NDArray[np.float32]) -> None:
         """Look at the nearest point in a direction, within 45 degrees of it."""
         current = self.current if self.current is not None else int(self._marked[0]) if len(self._marked) else 0
-        away = self._places - self._places[current]
+        away = self._positions - self._positions[current]
         along, length = away @ direction, np.linalg.norm(away, axis=1)
         ahead = np.flatnonzero((along > 0) & (along >= length * np.sqrt(0.5)))
         if len(ahead):

@@ -18,7 +18,7 @@ def module(name: str) -> str:
 class MessageView(anywidget.AnyWidget):
     """A widget whose content goes to the page as messages.
 
-    Photos therefore never become widget state, which a notebook may save. A page that is loaded again is told again.
+    Photos therefore never become widget state, which a notebook may save. A page that is reloaded receives it again.
     """
 
     def __init__(self, receivers: dict[str, Callable[[Content, list[bytes]], None]], **traits: Any) -> None:
@@ -39,7 +39,7 @@ class MessageView(anywidget.AnyWidget):
         self.send(*self._shown)
 
     def show_error(self, sentence: str) -> None:
-        """Show what went wrong with what the page asked for last."""
+        """Show an error of the page's last request."""
         self.send({"kind": "failed", "sentence": sentence})
 
     def _received(self, _: object, content: Content, buffers: list[memoryview]) -> None:

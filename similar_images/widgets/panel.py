@@ -1,4 +1,4 @@
-"""The notebook's panel: ask a gallery by photos, and look around in what is similar."""
+"""The notebook's panel: search a gallery by photos, and refine the query."""
 
 import os
 import random
@@ -20,9 +20,9 @@ from similar_images.store.base import EXHAUSTIVE
 from similar_images.store.exact_search import recall_at_k
 from similar_images.widgets.errors import alert_html, report_errors
 from similar_images.widgets.export_bar import ExportBar
+from similar_images.widgets.kernel_watch import KernelWatch
 from similar_images.widgets.map_view import MapView
 from similar_images.widgets.photo_input import PhotoInput
-from similar_images.widgets.presence import Presence
 from similar_images.widgets.question_view import QuestionView
 from similar_images.widgets.result_grid import ResultGrid
 from similar_images.widgets.search_settings import SearchSettings
@@ -57,24 +57,24 @@ class SearchPanel(ipw.VBox):
         buttons = ipw.HBox([self._random, self._back, self._forward])
         toolbar = ipw.Box([self._input, buttons], layout=ipw.Layout(**ROW))
         results = ipw.Box([self._question, self._grid])
-        results.add_class("si-found")
+        results.add_class("si-query-and-results")
         map_row = ipw.VBox([self._open_map, self._map])
         style = ipw.HTML(f"<style>{STYLE}</style>")
         parts = [toolbar, self._settings, self._status, results, self._export, map_row]
-        super().__init__([style, Presence(), *parts])
+        super().__init__([style, KernelWatch(), *parts])
         self.add_class("similar-images")
         self._back.disabled = self._forward.disabled = True
         self._show_status("Upload, drop or paste a photo, pick a random one, or paste an address.")
 
     def __repr__(self) -> str:
-        """Say what is searched; a notebook file stores this instead of the widget, and no photo may be in it."""
+        """Name the gallery; a notebook file stores this instead of the widget, and no photo may be in it."""
         return f"<SearchPanel of {self.gallery!r}>"
 
     def ask(self, question: Question, before: str = "") -> None:
         """Search for something new and show the result.
 
         Args:
-            question: what is asked for.
+            question: the query with its marks.
             before: what else to say in the status line.
 
         Raises:
@@ -209,7 +209,7 @@ class SearchPanel(ipw.VBox):
         self._show_status(f"{before}{search_ms:.1f} ms to search{'' if self.hits else none}")
 
     def _compare(self) -> None:
-        """Tell how many of the nearest to the question alone are found, near-duplicates left in."""
+        """Show the recall of the search, without query expansion and near-duplicate suppression."""
         question = self._asked()
         vector, among = question.vector(self.gallery), self._settings.among(question.irrelevant)
         asked = self._settings.keywords() | {
@@ -250,7 +250,7 @@ class SearchPanel(ipw.VBox):
         if self._history.current is not None:
             self._mark_on_map(self._history.current)
         if change["new"] and self._map.scatter is None:
-            self._map.place()
+            self._map.draw()
 
     def _mark_on_map(self, question: Question) -> None:
         if self._open_map.value:

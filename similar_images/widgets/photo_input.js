@@ -75,15 +75,15 @@ function render({ model, el }) {
   }
 
   async function send(photos, names) {
-    const most = model.get("most_photos");
-    if (photos.length > most) return reportError(`These are ${photos.length} photos: choose at most ${most} at a time.`);
+    const max = model.get("max_photos");
+    if (photos.length > max) return reportError(`These are ${photos.length} photos: choose at most ${max} at a time.`);
     const upload = crypto.getRandomValues(new Uint32Array(4)).join("-"); // randomUUID is only there under https
     const adds = add.checked;
     for (const [at, photo] of photos.entries()) {
       // What the browser can't decode, HEIC say, goes as it is: Python may be able to.
       const small = await shrunk(photo, model.get("longest_side")).catch(() => photo);
       const content = { upload, name: names[at], add: adds, last: at === photos.length - 1 };
-      if (small.size > model.get("most_bytes")) {
+      if (small.size > model.get("max_bytes")) {
         model.send({ kind: "refused", megabytes: Math.round(small.size / 1e6), ...content });
       } else {
         model.send({ kind: "photo", ...content }, undefined, [await small.arrayBuffer()]);

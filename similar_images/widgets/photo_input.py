@@ -1,4 +1,4 @@
-"""The widget that photos of one's own come in by."""
+"""The widget for query photos."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,9 @@ import traitlets
 from similar_images.widgets.message_view import Content, MessageView, module
 
 LONGEST_SIDE = 1024
-MOST_BYTES = 7_000_000  # the notebook's connection drops messages of 10 MB without a word
-MOST_PHOTOS = 100  # at a time
-MOST_UPLOADS = 4  # that are unfinished; what a page that was closed left is forgotten
+MAX_BYTES = 7_000_000  # the notebook's connection drops messages of 10 MB without a word
+MAX_PHOTOS = 100  # at a time
+MAX_UPLOADS = 4  # that are unfinished; what a page that was closed left is forgotten
 
 Photo = tuple[str, bytes]
 
@@ -19,14 +19,14 @@ class PhotoInput(MessageView):
 
     Attributes:
         longest_side: pixels of the longer side that larger photos are shrunk to.
-        most_bytes: what is larger even so, because the browser can't decode it, is not sent.
-        most_photos: what may be chosen at a time.
+        max_bytes: larger ones, which the browser can't decode, are not sent.
+        max_photos: what may be chosen at a time.
     """
 
     _esm = module("photo_input.js")
     longest_side = traitlets.Int(LONGEST_SIDE).tag(sync=True)
-    most_bytes = traitlets.Int(MOST_BYTES).tag(sync=True)
-    most_photos = traitlets.Int(MOST_PHOTOS).tag(sync=True)
+    max_bytes = traitlets.Int(MAX_BYTES).tag(sync=True)
+    max_photos = traitlets.Int(MAX_PHOTOS).tag(sync=True)
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class PhotoInput(MessageView):
         """Make the input.
 
         Args:
-            on_photos: called with names and bytes of photo files, and whether they add to what is asked for.
-            on_address: called with an address, or whatever else was entered or pasted, and whether it adds.
-            on_error: called with a sentence when a photo is too large, or the page can't do what was asked for.
+            on_photos: called with names and bytes of photo files, and whether they are added to the query.
+            on_address: called with an address, or whatever else was entered or pasted, and whether it is added.
+            on_error: called with a sentence when a photo is too large, or the page can't do what was requested.
         """
         super().__init__(
             {
@@ -54,9 +54,9 @@ class PhotoInput(MessageView):
 
     def _receive_photo(self, content: Content, buffers: list[bytes]) -> None:
         photos = self._uploads.setdefault(content["upload"], [])
-        if len(photos) < self.most_photos:
+        if len(photos) < self.max_photos:
             photos.append((content["name"], buffers[0]))
-        if len(self._uploads) > MOST_UPLOADS:
+        if len(self._uploads) > MAX_UPLOADS:
             del self._uploads[next(iter(self._uploads))]
         self._finish(content)
 
@@ -64,7 +64,7 @@ class PhotoInput(MessageView):
         self._finish(content)
         self._on_error(
             f"{content['name']} has {content['megabytes']} MB and can't be made smaller by the browser: "
-            f"save it as a JPEG of at most {self.most_bytes // 1_000_000} MB"
+            f"save it as a JPEG of at most {self.max_bytes // 1_000_000} MB"
         )
 
     def _finish(self, content: Content) -> None:

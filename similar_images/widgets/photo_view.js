@@ -1,7 +1,7 @@
-// A single photo with its name; it tells Python whether the page is dark.
+// A single photo with its name; it reports to Python whether the page is dark.
 
-function tellTheme(model, el) {
-  if (!el.isConnected) return requestAnimationFrame(() => tellTheme(model, el));
+function reportTheme(model, el) {
+  if (!el.isConnected) return requestAnimationFrame(() => reportTheme(model, el));
   const [red, green, blue] = getComputedStyle(el).color.match(/\d+/g).map(Number);
   model.send({ kind: "theme", dark: red + green + blue > 3 * 128 });
 }
@@ -11,7 +11,7 @@ function render({ model, el }) {
   const caption = make("figcaption");
   el.classList.add("si-photo");
   el.append(make("figure", {}, image, caption));
-  tellTheme(model, el);
+  reportTheme(model, el);
   return receive(model, {
     photo({ name }, [bytes]) {
       image.alt = name;

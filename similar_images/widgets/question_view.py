@@ -1,4 +1,4 @@
-"""The widget that shows what is asked for."""
+"""The widget that shows the query."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ MARK_SIDE = 96
 
 
 class QuestionView(MessageView):
-    """Example photos, each with the part of it that is meant, and marked hits."""
+    """Example photos, each with its selected part, and marked hits."""
 
     _esm = module("question_view.js")
 
@@ -25,8 +25,8 @@ class QuestionView(MessageView):
         """Make an empty view.
 
         Args:
-            on_crop: called with the number of an example and the part of it that is meant, None for all.
-            on_remove: called with the number of an example.
+            on_crop: called with the position of an example and its selected part, None for the whole photo.
+            on_remove: called with the position of an example.
             on_mark: called with a marked row whose mark is to go, and whether it was relevant.
         """
         super().__init__(
@@ -41,7 +41,7 @@ class QuestionView(MessageView):
         """Show a question.
 
         Args:
-            question: what is asked for.
+            question: the query with its marks.
             marks: row, name, photo and relevance of each marked hit.
         """
         pictures = [picture(example.photo, SIDE) for example in question.examples]

@@ -353,7 +353,7 @@ def test_panel_map_by_keyboard_steps_from_photo_to_photo(panel: SearchPanel) -> 
         button.click()
         after = panel._map.current
         if after != before:
-            assert sign * (panel._map._places[after] - panel._map._places[before])[axis] > 0
+            assert sign * (panel._map._positions[after] - panel._map._positions[before])[axis] > 0
     assert panel._map._photo._shown[0]["name"] == panel.gallery.names[panel._map.current]
 
 
@@ -440,7 +440,7 @@ def test_photo_input_keeps_uploads_apart_whose_messages_alternate(photo_input: P
 
 def test_photo_input_keeps_a_few_unfinished_uploads_of_bounded_size(photo_input: PhotoInput, uploads: Uploads) -> None:
     for upload in range(50):
-        for photo in range(photo_input.most_photos + 5):
+        for photo in range(photo_input.max_photos + 5):
             send(photo_input, str(upload), f"{photo}.jpg")
     kept = photo_input._uploads
     assert list(kept) == ["46", "47", "48", "49"] and {len(photos) for photos in kept.values()} == {100}

@@ -1,6 +1,6 @@
-// Says that nobody answers any more, where buttons would do nothing and ipywidgets would draw broken links.
+// Shows that the kernel has ended, where buttons would do nothing and ipywidgets would draw broken links.
 
-const QUIET_MS = 2000; // between two looks for the kernel
+const CHECK_INTERVAL_MS = 2000; // at least, between two checks of the kernel
 const CLOSED = "This page was closed after some minutes without use. Reload it to go on.";
 const UNREACHABLE = "The server can't be reached. Once it is back, reload this page to go on.";
 const LOST = "This page has lost its kernel. Reload it to go on.";
@@ -13,43 +13,43 @@ function dialogIn(el) {
   const dialog = make("dialog", { className: "si-dialog", ariaLabel: "This page has ended" }, text, make("p", {}, reload));
   el.append(dialog);
   return {
-    tell(sentence) {
+    open(sentence) {
       text.textContent = sentence;
       if (!dialog.open) dialog.showModal();
     },
-    forget: () => dialog.close(),
+    close: () => dialog.close(),
   };
 }
 
-// Looks for the kernel whenever the page is used again: one that was culled meanwhile took no leave.
-function lookFor(address, { tell, forget }, signal) {
-  let looked = -QUIET_MS;
-  async function look() {
-    if (document.hidden || performance.now() < looked + QUIET_MS) return;
-    looked = performance.now();
+// Checks the kernel whenever the page is used again: one that was culled sends no message.
+function watch(address, dialog, signal) {
+  let checkedAt = -CHECK_INTERVAL_MS;
+  async function check() {
+    if (document.hidden || performance.now() < checkedAt + CHECK_INTERVAL_MS) return;
+    checkedAt = performance.now();
     const status = await fetch(address, { signal }).then((answer) => answer.status, () => 0);
     if (signal.aborted) return;
-    if (status === 200) forget();
-    else tell(status ? CLOSED : UNREACHABLE);
+    if (status === 200) dialog.close();
+    else dialog.open(status ? CLOSED : UNREACHABLE);
   }
-  for (const event of ["focus", "pageshow", "online"]) window.addEventListener(event, look, { signal });
-  for (const event of ["visibilitychange", "click", "keydown"]) document.addEventListener(event, look, { signal });
+  for (const event of ["focus", "pageshow", "online"]) window.addEventListener(event, check, { signal });
+  for (const event of ["visibilitychange", "click", "keydown"]) document.addEventListener(event, check, { signal });
 }
 
 function render({ model, el }) {
   const { baseUrl, kernelId } = JSON.parse(document.getElementById("jupyter-config-data")?.textContent ?? "{}");
   const ending = new AbortController();
   const { signal } = ending;
-  el.classList.add("si-presence");
+  el.classList.add("si-kernel-watch");
   const dialog = kernelId && dialogIn(el); // Voila names it, Jupyter does not
   const lost = () => {
     ending.abort();
     el.closest(".similar-images")?.classList.add("si-ended");
-    if (dialog) dialog.tell(LOST);
+    if (dialog) dialog.open(LOST);
     else el.replaceChildren(make("p", { className: "si-error", role: "alert", textContent: LOST_IN_NOTEBOOK }));
   };
   model.on("comm_live_update", lost);
-  if (dialog) lookFor(`${baseUrl}api/kernels/${kernelId}`, dialog, signal);
+  if (dialog) watch(`${baseUrl}api/kernels/${kernelId}`, dialog, signal);
   return () => {
     ending.abort();
     model.off("comm_live_update", lost);
