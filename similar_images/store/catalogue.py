@@ -42,7 +42,7 @@ CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 INDEXES = """
 CREATE INDEX IF NOT EXISTS by_name ON photos (name);
 CREATE INDEX IF NOT EXISTS by_id ON photos (id) WHERE id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS by_label ON photos (label);
+CREATE INDEX IF NOT EXISTS by_label ON photos (label) WHERE state = 'present';
 CREATE INDEX IF NOT EXISTS absent ON photos (row) WHERE state <> 'present';
 """
 COLUMNS = Facts.__struct_fields__
