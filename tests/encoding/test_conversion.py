@@ -99,7 +99,7 @@ def test_conversion_beside_a_model_that_may_not_be_written_to_goes_to_the_cache(
     assert [file.suffix for file in sorted((tmp_path / "deeper" / "cache").iterdir())] == [".bin", ".xml", ".json"]
 
 
-def test_remembered_encoder_of_another_keras_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_converted_encoder_of_another_keras_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMILAR_IMAGES_CACHE", str(tmp_path))
     black(load_encoder(SPEC))
     assert conversion.converted_before(SPEC) is not None

@@ -33,7 +33,7 @@ def batch(side: int = 224) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (2, side, side, 3), np.uint8)
 
 
-def test_vgg16_gives_4096_numbers_after_published_preprocessing(vgg16: Encoder) -> None:
+def test_vgg16_gives_dimension_4096_after_published_preprocessing(vgg16: Encoder) -> None:
     import keras
     from keras.applications.vgg16 import preprocess_input
 
