@@ -291,7 +291,7 @@ def test_update_checks_itself_once_it_has_grown_by_a_tenth(files: Files) -> None
     files.add(points(100, seed=2))
     updated = files.update()
     assert updated.first_check == built.self_check and updated.self_check["n"] == N + 200
-    assert updated.self_check["recall_reranked"] > 0.9
+    assert updated.self_check["recall_reranked"] > 0.9 and not updated.self_check["trained_on_queries"]
 
 
 def test_update_that_ctrl_c_stops_leaves_the_index_and_is_finished_by_the_same_call(files: Files) -> None:
@@ -368,10 +368,10 @@ def card(**changes: object) -> IndexCard:
     ("said", "reason"),
     [
         ({}, None),
-        ({"first_check": {"recall_reranked": 0.99}, "self_check": {"recall_reranked": 0.985, "k": 10}}, None),
+        ({"first_check": {"recall_reranked": 0.99}, "self_check": {"recall_reranked": 0.975, "k": 10}}, None),
         (
-            {"first_check": {"recall_reranked": 0.99}, "self_check": {"recall_reranked": 0.97, "k": 10}},
-            "recall@10 has fallen from 0.990 to 0.970",
+            {"first_check": {"recall_reranked": 0.99}, "self_check": {"recall_reranked": 0.96, "k": 10}},
+            "recall@10 has fallen from 0.990 to 0.960",
         ),
         ({"index": "Center,Flat", "asked_for": "Center,PCA128,IVF100,PQ16x8", "n": 199}, None),
         (
