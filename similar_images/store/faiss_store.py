@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from similar_images.cards import CardError, VectorsCard, from_card, is_own, write_card
-from similar_images.files import BusyError, card_path, locked
+from similar_images.files import BusyError, card_path, is_half_in_place, locked, part_of
 from similar_images.locks import OPENING
 from similar_images.store.base import Among, Effort, StoreError
 from similar_images.store.catalogue import REMOVED, Catalogue
@@ -285,11 +285,15 @@ class FaissStore:
                 card = replace(old.described(), n=len(known) + len(added), began_as=old.described().lineage)
                 unfinished = UnfinishedVectors(path, (card.n, card.d), {})
                 unfinished.open()
-                unfinished.take_over(old, known)
-                unfinished.write(len(known), np.asarray(added, np.float32))
-                appended = [replace(photo, row=row) for photo, row in zip(photos, rows.tolist(), strict=True)]
-                unfinished.checkpoint(len(added), appended)
-                unfinished.finish(card)
+                try:
+                    unfinished.take_over(old, known)
+                    unfinished.write(len(known), np.asarray(added, np.float32))
+                    appended = [replace(photo, row=row) for photo, row in zip(photos, rows.tolist(), strict=True)]
+                    unfinished.checkpoint(len(added), appended)
+                    unfinished.finish(card)
+                finally:
+                    if part_of(path).exists() and not is_half_in_place(path):
+                        unfinished.discard()
         except (OSError, BusyError, VectorsError) as error:
             raise StoreError(f"{path} can't be changed: {error}") from error
         self._refreshed()
