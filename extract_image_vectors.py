@@ -128,9 +128,9 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
                            update=update, strict=strict, progress=progress)  # fmt: skip
         index = index_path(output)
         followed = follow(index, output) if update and index.exists() else None
+    rate = f" in {done.seconds:.1f} s ({done.encoded / done.seconds:.1f} photos/s)" if done.encoded else ""
     click.echo(
-        f"{output}: {len(names):,} photos, {done.encoded:,} encoded in {done.seconds:.1f} s "
-        f"({done.encoded / (done.seconds or 1):.1f} photos/s), {done.kept:,} kept, "
+        f"{output}: {len(names):,} photos, {done.encoded:,} encoded{rate}, {done.kept:,} kept, "
         f"{len(done.failures):,} could not be read"
     )
     if done.counts:
@@ -138,7 +138,7 @@ def main(filename_list, img_dir, output_filename, model_filename, batch_size, wo
     waits = ", ".join(f"{share:.0%} {what}" for what, share in done.shares.items())
     latest, *before = done.made_with
     others = f", beside earlier rows by {' and '.join(before)}" if before else ""
-    click.echo(f"  {latest}{others}; of the time went {waits}")
+    click.echo(f"  {latest}{others}{f'; of the time went {waits}' if done.encoded else ''}")
     if followed:
         click.echo(f"  {index}: {followed}")
     for failure in done.failures if verbose else done.failures[:10]:
@@ -155,7 +155,7 @@ def follow(index, vectors):
         return f"not brought up to date, {error}"
     reason = why_build_again(card)
     advice = f"; {reason}: build_search_db.py --overwrite mends that" if reason else ""
-    return f"{card.n:,} photos, {card.n - card.trained_n:+,} since it was trained{advice}"
+    return f"up to date, {card.n:,} photos{advice}"
 
 
 if __name__ == "__main__":
