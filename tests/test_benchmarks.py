@@ -56,6 +56,15 @@ def test_scale_measures_real_vectors_held_out_and_simulated_ones(tmp_path: Path)
     assert "| 1,200 simulated | Center,PCA32,IVF30,PQ16x8,Refine(SQfp16) |" in large
 
 
+def test_drift_lets_a_gallery_grow_by_its_own_kind_and_by_others(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", real(700, 32))
+    command = [sys.executable, ROOT / "benchmarks" / "drift.py", tmp_path / "v.npy", "-o", tmp_path / "drift.md"]
+    subprocess.run(command, capture_output=True, check=True)
+    *_, same, _, _, others = (tmp_path / "drift.md").read_text().strip().splitlines()
+    assert same.startswith("| 700 v | the same | 100% | 1.000, 1.000 |")  # all are compared
+    assert others.startswith("| 700 v | others | 100% | 1.000, 1.000 |")
+
+
 def test_notebook_start_reaches_the_panel(index_file: Path) -> None:
     command = [sys.executable, ROOT / "benchmarks" / "contenders.py", "notebook_start"]
     done = subprocess.run(

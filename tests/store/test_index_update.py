@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import faiss
@@ -294,18 +295,18 @@ def test_update_checks_itself_once_it_has_grown_by_a_tenth(files: Files) -> None
     assert updated.self_check["recall_reranked"] > 0.9 and not updated.self_check["trained_on_queries"]
 
 
+def interrupt(at: str, step: str, done: int, total: int) -> None:
+    if step == at:
+        raise KeyboardInterrupt
+
+
 def test_update_that_ctrl_c_stops_leaves_the_index_and_is_finished_by_the_same_call(files: Files) -> None:
     files.build(points(N))
     files.add(points(MORE, seed=1))
     before = sorted(files.index.parent.iterdir()), digest(files.index)
     for stopped in ("adding", "checking"):
-
-        def stop(step: str, share: float, at: str = stopped) -> None:
-            if step == at:
-                raise KeyboardInterrupt
-
         with pytest.raises(KeyboardInterrupt):
-            update_index(open_vectors(files.vectors), files.index, stop)
+            update_index(open_vectors(files.vectors), files.index, partial(interrupt, stopped))
         assert (sorted(files.index.parent.iterdir()), digest(files.index)) == before
     assert files.update().n == N + MORE
 
