@@ -13,7 +13,7 @@ import click
 from similar_images.files import is_half_in_place, readable_size
 from similar_images.progress import progress_bars
 from similar_images.script import OneSentence
-from similar_images.store.faiss_index import EXACT, index_path
+from similar_images.store.faiss_index import EXACT_INDEXES, index_path
 from similar_images.store.index_building import IndexSettings, build_index
 from similar_images.store.index_update import update_index, why_build_again
 from similar_images.store.vectors import open_vectors
@@ -86,7 +86,7 @@ def main(
     click.echo(f"{output}: {card.index}, {size}, trained in {card.train_seconds} s")
     check = card.self_check
     ways = {"approximate": "by the index alone", "reranked": f"{card.rerank} candidates compared by their vectors"}
-    if card.index in EXACT:
+    if card.index in EXACT_INDEXES:
         ways = {"reranked": "compared with every photo"}
     for name, words in ways.items() if check else ():
         click.echo(

@@ -161,7 +161,7 @@ class IndexCard(Card, kw_only=True):
         n: number of photos that can be found.
         d: dimension of their vectors.
         missing: rows without a vector, which are never found.
-        nprobe: inverted lists to look into.
+        nprobe: inverted lists to search.
         rerank: candidates to compare exactly.
         train_seconds: how long its training took.
         trained_n: how many photos it was built from; those that came later were only added. 0 for an index that was

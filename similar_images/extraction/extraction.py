@@ -34,8 +34,8 @@ from similar_images.store.vectors import VectorFile, VectorsError, open_vectors
 CHECKPOINT_SECONDS = 2.0
 
 # What a card says that only a run finds out.
-RESULTS = ("digest", "file_list_digest", "catalogue_digest", "failures", "request", "agreement")
-LISTING = (
+RESULT_FIELDS = ("digest", "file_list_digest", "catalogue_digest", "failures", "request", "agreement")
+LISTING_FIELDS = (
     "n",
     "img_dir",
     "names",
@@ -128,7 +128,7 @@ def extract(
         plan = _plan(old, names, img_dir, workers, progress) if old else first_plan(names)
         _refuse_unreadable(plan, img_dir, strict)
         if old and not plan.is_needed and old.card.img_dir == relative_to_card(img_dir, output):
-            return _did(old.card, plan, names, time.monotonic() - began)
+            return _result(old.card, plan, names, time.monotonic() - began)
         card = _card(runtime, plan, img_dir, output, old)
         made_of = _made_of(card, plan, batch_size, old)
         card.request = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
@@ -136,11 +136,11 @@ def extract(
             return _finished_before(output, card)
 
         unfinished = UnfinishedVectors(output, (card.n, card.d), made_of)
-        disposable = tuple(made_of) if overwrite else LISTING if old else ()
+        disposable = tuple(made_of) if overwrite else LISTING_FIELDS if old else ()
         if old and not plan.changes_vectors:
             card = replace(old.card, img_dir=card.img_dir)
             unfinished.keep_vectors(plan.photos, card, disposable)
-            return _did(card, plan, names, time.monotonic() - began)
+            return _result(card, plan, names, time.monotonic() - began)
         goes_on = unfinished.open(disposable)
         reader = PhotoReader(partial(read_photo, runtime.encoder, img_dir, strict), workers)
         try:
@@ -155,10 +155,10 @@ def extract(
         finally:
             unfinished.close()
     seconds = time.monotonic() - began
-    return _did(card, plan, names, seconds, len(names) - kept, reader.waited / seconds, written / seconds)
+    return _result(card, plan, names, seconds, len(names) - kept, reader.waited / seconds, written / seconds)
 
 
-def _did(
+def _result(
     card: VectorsCard,
     plan: Plan,
     names: Sequence[str],
@@ -231,11 +231,11 @@ def _card(runtime: Runtime, plan: Plan, img_dir: Path, output: Path, old: Vector
         began_as=old.card.lineage if old else None,
     )
     keeps = any(photo.state == "present" for photo in plan.photos)
-    _say_what_encoded(card, runtime if plan.appended else None, old if keeps else None)
+    _record_runtimes(card, runtime if plan.appended else None, old if keeps else None)
     return card
 
 
-def _say_what_encoded(card: VectorsCard, runtime: Runtime | None, old: VectorFile | None) -> None:
+def _record_runtimes(card: VectorsCard, runtime: Runtime | None, old: VectorFile | None) -> None:
     """Write on the card what encodes its new rows, if there are any, and what has encoded those taken over."""
     ways = {f"{runtime.name} {runtime.precision}": runtime.agreement} if runtime else {}
     if old:
@@ -265,7 +265,7 @@ def _made_of(card: VectorsCard, plan: Plan, batch_size: int, old: VectorFile | N
     options = {"names": names, "batch_size": batch_size, "update": old is not None}
     options["updates"] = old.card.digest if old else None
     depends_on: dict[str, Any] = json.loads(json.dumps(msgspec.to_builtins(card) | options))
-    return {key: depends_on[key] for key in depends_on if key not in RESULTS}
+    return {key: depends_on[key] for key in depends_on if key not in RESULT_FIELDS}
 
 
 def _finished_before(output: Path, card: VectorsCard) -> Extraction:

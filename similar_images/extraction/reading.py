@@ -24,7 +24,7 @@ from similar_images.progress import Progress
 from similar_images.store.facts import Facts
 
 DEFAULT_WORKERS = os.cpu_count() or 1
-LOOKED_AT = (8, 8)  # pixels that tell whether a photo can be read
+PROBE_SIZE = (8, 8)  # pixels that tell whether a photo can be read
 
 Given = TypeVar("Given")
 Done = TypeVar("Done")
@@ -142,7 +142,7 @@ class ListedFiles:
 
     def _failure(self, name: str) -> str:
         try:
-            read_resized(self._img_dir / name, LOOKED_AT)
+            read_resized(self._img_dir / name, PROBE_SIZE)
         except ImageReadError as error:
             return error.reason
         return ""

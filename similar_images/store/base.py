@@ -57,7 +57,7 @@ class Effort:
     """How thoroughly to search; None for what the store does by default.
 
     Attributes:
-        nprobe: inverted lists to look into.
+        nprobe: inverted lists to search.
         rerank: candidates to compare exactly; 0 compares them by what the index holds.
     """
 

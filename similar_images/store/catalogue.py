@@ -29,8 +29,8 @@ Ids = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 
 REMOVED = "removed"
-AT_ONCE = 500  # rows that one statement names
-READ_AT_ONCE = 50_000
+ROWS_PER_STATEMENT = 500  # rows that one statement names
+ROWS_PER_READ = 50_000
 SCHEMA = """
 CREATE TABLE photos (
     row INTEGER PRIMARY KEY, name TEXT NOT NULL, id TEXT, size INTEGER, mtime_ns INTEGER, digest TEXT, width INTEGER,
@@ -46,8 +46,13 @@ CREATE INDEX IF NOT EXISTS by_label ON photos (label) WHERE state = 'present';
 CREATE INDEX IF NOT EXISTS absent ON photos (row) WHERE state <> 'present';
 """
 COLUMNS = Facts.__struct_fields__
-PERSONS_OWN = {"name", "id", "label", "reason"}  # may hold bytes that are no UTF-8: SQLite takes these as bytes only
-VALUES = ", ".join("CAST(? AS TEXT)" if column in PERSONS_OWN else "?" for column in COLUMNS)
+USER_TEXT_COLUMNS = {
+    "name",
+    "id",
+    "label",
+    "reason",
+}  # may hold bytes that are no UTF-8: SQLite takes these as bytes only
+VALUES = ", ".join("CAST(? AS TEXT)" if column in USER_TEXT_COLUMNS else "?" for column in COLUMNS)
 INSERT = f"INSERT OR REPLACE INTO photos ({', '.join(COLUMNS)}) VALUES ({VALUES})"
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM photos"
 
@@ -144,8 +149,8 @@ class Catalogue:
         """
         wanted = [int(row) for row in rows]
         found: dict[int, Facts] = {}
-        for start in range(0, len(wanted), AT_ONCE):
-            some = wanted[start : start + AT_ONCE]
+        for start in range(0, len(wanted), ROWS_PER_STATEMENT):
+            some = wanted[start : start + ROWS_PER_STATEMENT]
             lines = self._selected(f"{SELECT} WHERE row IN ({', '.join('?' * len(some))})", some)
             found |= {line[0]: Facts(*line) for line in lines}
         if missing := set(wanted) - found.keys():
@@ -159,8 +164,8 @@ class Catalogue:
 
     def all(self) -> Iterator[Facts]:
         """Yield what is known of every photo, by row."""
-        for start in range(0, len(self), READ_AT_ONCE):
-            part = (start, start + READ_AT_ONCE - 1)
+        for start in range(0, len(self), ROWS_PER_READ):
+            part = (start, start + ROWS_PER_READ - 1)
             yield from (Facts(*line) for line in self._selected(f"{SELECT} WHERE row BETWEEN ? AND ?", part))
 
     def row_of(self, name: str) -> int | None:
@@ -281,7 +286,7 @@ def _line(photo: Facts) -> Sequence[Any]:
     if photo.name.isascii() and photo.label.isascii() and photo.reason.isascii() and (photo.id or "").isascii():
         return values
     return [
-        os.fsencode(value) if column in PERSONS_OWN and value is not None else value
+        os.fsencode(value) if column in USER_TEXT_COLUMNS and value is not None else value
         for column, value in zip(COLUMNS, values, strict=True)
     ]
 

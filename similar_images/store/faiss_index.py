@@ -26,11 +26,11 @@ Ids = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 
 SUFFIX = ".faiss.index"
-FEW = 2000
-COMPARED_BY_COMPONENTS = 3  # candidates for each that is asked for
-SPARE = 2  # candidates, at least, for each that is asked for: a focus orders them otherwise
+MAX_COMPARED_WHOLE = 2000
+CANDIDATES_PER_HIT = 3  # candidates for each that is asked for
+MIN_CANDIDATES_PER_HIT = 2  # candidates, at least, for each that is asked for: a focus orders them otherwise
 CENTRED_FLAT = "Center,Flat"
-EXACT = ("Flat", CENTRED_FLAT)
+EXACT_INDEXES = ("Flat", CENTRED_FLAT)
 
 
 class GalleryIndexError(ValueError):
@@ -42,7 +42,7 @@ class GalleryIndex:
 
     Attributes:
         card: what the index is made of.
-        nprobe: how many inverted lists to look into, unless asked otherwise.
+        nprobe: how many inverted lists to search, unless asked otherwise.
         rerank: how many candidates to re-rank, unless asked otherwise.
         exact: whether it finds the same as exact search does, without the vectors.
         whole: the Faiss index.
@@ -57,7 +57,7 @@ class GalleryIndex:
         self.card = card
         self.nprobe: int = card.nprobe
         self.rerank: int = card.rerank
-        self.exact = card.index in EXACT
+        self.exact = card.index in EXACT_INDEXES
         self.rows = card.vectors_card.n
         self.whole = index  # what is inside goes with it
         self.measure, self._index = _measure_of(index)
@@ -122,7 +122,7 @@ class GalleryIndex:
         Args:
             queries: what to compare with.
             k: how many.
-            nprobe: how many inverted lists to look into; an index without any ignores it.
+            nprobe: how many inverted lists to search; an index without any ignores it.
             among: (n,) bool, which vectors may be found; None for all.
             least: more lists are looked into until this many are found; None for k.
 
@@ -174,7 +174,7 @@ class GalleryIndex:
         Args:
             queries: what to compare with.
             k: how many.
-            nprobe: how many inverted lists to look into; more where these hold fewer than k.
+            nprobe: how many inverted lists to search; more where these hold fewer than k.
             vectors: where the exact vectors are, and more than the index has; None to compare by what that holds.
             rerank: how many candidates to re-rank, 0 to compare them by what the index holds.
             among: (n,) bool, which vectors may be found; None for all. A few are all compared exactly.
@@ -185,11 +185,11 @@ class GalleryIndex:
         """
         among = self._allowed(among)
         exact = vectors if rerank or self.exact else None
-        later = self._later(vectors, among)
+        later = self._rows_since_filled(vectors, among)
         if exact is None and not len(self.measure.components):
             compared = self.candidates(queries, k, nprobe, among)
         else:
-            chosen = self._to_compare(queries, k, nprobe, rerank or COMPARED_BY_COMPONENTS * k, among)
+            chosen = self._to_compare(queries, k, nprobe, rerank or CANDIDATES_PER_HIT * k, among)
             compared = [(self.distances(query, ids, exact), ids) for query, ids in zip(queries, chosen, strict=True)]
         found = []
         for query, (near, some) in zip(queries, compared, strict=True):
@@ -200,7 +200,7 @@ class GalleryIndex:
             found.append((distances[order], ids[order]))
         return found
 
-    def _later(self, vectors: VectorFile | None, among: Rows | None) -> Ids:
+    def _rows_since_filled(self, vectors: VectorFile | None, among: Rows | None) -> Ids:
         """Return the ids of the vectors that may be found and came after the index was filled."""
         later = np.arange(self.rows, len(vectors.array) if vectors else self.rows)
         return later if among is None else later[among[later]]
@@ -244,9 +244,13 @@ class GalleryIndex:
         """Return for each query the ids of the vectors to compare, in ascending order: that of the file."""
         count = self._count(among)
         everything = np.arange(self.rows) if among is None else np.flatnonzero(among[: self.rows])
-        if k >= count or (among is not None and count <= FEW) or (rerank >= count and nprobe >= self.nlist):
+        if (
+            k >= count
+            or (among is not None and count <= MAX_COMPARED_WHOLE)
+            or (rerank >= count and nprobe >= self.nlist)
+        ):
             return [everything] * len(queries)
-        found = self.candidates(queries, max(SPARE * k, rerank), nprobe, among, least=k)
+        found = self.candidates(queries, max(MIN_CANDIDATES_PER_HIT * k, rerank), nprobe, among, least=k)
         # a graph may not lead to as many
         return [np.sort(ids) if len(ids) >= k else everything for _, ids in found]
 
@@ -282,7 +286,7 @@ def chain_of(index: Any) -> tuple[list[Any], Any]:
 
 
 def _parameters(layers: Sequence[Any], k: int, nprobe: int, among: Rows | None) -> Any:
-    """Return what tells an index and those inside it how many lists to look into and which vectors may be found."""
+    """Return the search parameters of an index and those inside it, with a selector of what may be found."""
     import faiss
 
     index, *inside = layers
@@ -331,7 +335,9 @@ def index_path(vectors_path: Path) -> Path:
 
 def nprobe_for(nlist: int, n: int) -> int:
     """Return how many of nlist inverted lists of n photos to look into: 20 of 100, up to 80, or 2,000 photos."""
-    return max(1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(FEW / max(n, 1) * nlist))))
+    return max(
+        1, min(nlist, max(min(80, round(2 * math.sqrt(nlist))), math.ceil(MAX_COMPARED_WHOLE / max(n, 1) * nlist)))
+    )
 
 
 def rerank_for(n: int) -> int:

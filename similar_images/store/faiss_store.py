@@ -27,7 +27,7 @@ Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Rows = NDArray[np.bool_]
 
-FILTERS_KEPT = 8
+CACHED_FILTERS = 8
 ROWS_AT_ONCE = 4096
 
 
@@ -95,7 +95,7 @@ class FaissStore:
         except (GalleryIndexError, VectorsError, CardError) as error:
             raise StoreError(str(error)) from error
         self._seen = self._state.written
-        self._matching = lru_cache(FILTERS_KEPT)(Catalogue.matching)
+        self._matching = lru_cache(CACHED_FILTERS)(Catalogue.matching)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Give another process what it opens the gallery with."""
@@ -223,7 +223,7 @@ class FaissStore:
         if not self.can_compare:
             raise StoreError(f"the vectors file {state.vectors_path} is missing: put it back")
         measure = state.index.measure
-        return measure.vectors_of(measure.expressed(state.index.components(rows)))
+        return measure.vectors_of(measure.units_of_components(state.index.components(rows)))
 
     def components(self, rows: Ids) -> Floats:
         """Return the components (r, c) float32 of the units of rows (r,); see `measure`."""

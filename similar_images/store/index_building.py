@@ -32,7 +32,7 @@ from similar_images.store.faiss_index import (
     nprobe_for,
     rerank_for,
 )
-from similar_images.store.measure import WEIGHED, Comparison, Measure
+from similar_images.store.measure import FOCUS_COMPONENTS, Comparison, Measure
 from similar_images.store.pca import principal_components
 from similar_images.store.vectors import VectorFile, normalise
 
@@ -41,13 +41,13 @@ Ids = NDArray[np.int64]
 
 SEED = 0
 POINTS_PER_LIST = 39  # below this Faiss warns that k-means has too little to learn a centroid from
-POINTS_PER_CODE = 4
-TRAIN_POINTS_PER_CODE = 64
+MIN_POINTS_PER_CENTROID = 4
+TRAIN_POINTS_PER_CENTROID = 64
 TRAIN_POINTS_FOR_PCA = 8192
 NO_VARIANCE = 1e-4  # of units: the leading components are all there is
 K_FACTOR = 3  # candidates by codes, for each that is compared by its components
 TRAIN_POINTS_FOR_OTHERS = 16384
-USUAL_BITS = 8
+DEFAULT_NBITS = 8
 MULTI_INDEX = "\x01"  # what Faiss calls a quantizer whose centroids are not learnt each for itself
 CHECK_QUERIES = 200
 RECALL_K = 10
@@ -59,7 +59,7 @@ class IndexSettings:
 
     Attributes:
         nlist: number of inverted lists; None for a rule, see `fit_to_gallery`.
-        m: number of codes per vector.
+        m: number of sub-quantizers.
         nbits: bits per code.
         pca: number of principal components of the centred vectors to keep, or None for the raw cosine.
         factory: a string for `faiss.index_factory` instead of all of the above, of the raw cosine.
@@ -86,7 +86,7 @@ def fit_to_gallery(settings: IndexSettings, n: int, d: int) -> IndexSettings:
     """
     if settings.factory:
         return replace(settings, pca=None)
-    if n < POINTS_PER_CODE << settings.nbits:
+    if n < MIN_POINTS_PER_CENTROID << settings.nbits:
         return IndexSettings(pca=settings.pca and min(n, d), flat=True)
     nlist = max(1, min(settings.nlist or round(4 * math.sqrt(n)), n // POINTS_PER_LIST))
     pca = settings.pca and min(settings.pca, d)
@@ -153,10 +153,10 @@ def _built(
     """Return the index of some rows, and note on its card how it was trained and how it compares with exact search."""
     began = time.monotonic()
     progress("training", 0, len(rows))
-    measure = _learnt(settings, vectors, rows, measure)
+    measure = _with_components(settings, vectors, rows, measure)
     index, trained_on = _trained(settings, vectors, rows, measure)
     card.train_seconds = round(time.monotonic() - began, 2)
-    asking = sample_to_ask(rows, trained_on)
+    asking = sample_queries(rows, trained_on)
     queries = measure.units(vectors.array[asking])
     adding = _adding(index, vectors, measure, progress)
     exact = exact_neighbours(queries, adding, min(RECALL_K + 1, len(rows)), measure.units)
@@ -198,7 +198,7 @@ def _survey(vectors: VectorFile, progress: Progress) -> tuple[Ids, Measure]:
     return rows, Measure.about(np.asarray(total / len(rows), np.float32), len(rows))
 
 
-def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, centred: Measure) -> Measure:
+def _with_components(settings: IndexSettings, vectors: VectorFile, rows: Ids, centred: Measure) -> Measure:
     """Return the measure of a gallery, its components learnt from a sample."""
     if not settings.pca:
         return Measure.raw(vectors.array.shape[1])
@@ -206,7 +206,7 @@ def _learnt(settings: IndexSettings, vectors: VectorFile, rows: Ids, centred: Me
     sample = np.sort(np.random.default_rng(SEED).permutation(rows)[:size])
     units = np.concatenate([centred.units(block) for block in vectors.sample(sample)])
     components, variances = principal_components(units, settings.pca, SEED)
-    return replace(centred, components=components, scales=_scales(variances[:WEIGHED], min(units.shape)))
+    return replace(centred, components=components, scales=_scales(variances[:FOCUS_COMPONENTS], min(units.shape)))
 
 
 def _scales(variances: Floats, directions: int) -> Floats:
@@ -251,7 +251,7 @@ def write_index(index: Any, output: Path, card: IndexCard) -> None:
         ) from error
 
 
-def sample_to_ask(rows: Ids, trained_on: Ids) -> Ids:
+def sample_queries(rows: Ids, trained_on: Ids) -> Ids:
     """Return the rows to check an index with: not those that it was trained on, unless there are too few others."""
     others = np.setdiff1d(rows, trained_on, assume_unique=True)
     candidates = others if len(others) >= CHECK_QUERIES else rows
@@ -345,7 +345,7 @@ def _points_to_train(index: Any) -> int:
     layers = list(layers_of(index))
     bits = [layer.pq.nbits for layer in layers if hasattr(layer, "pq")]
     lists = [layer.nlist for layer in layers if getattr(layer, "quantizer_trains_alone", MULTI_INDEX) != MULTI_INDEX]
-    return max(TRAIN_POINTS_PER_CODE << max(bits, default=USUAL_BITS), POINTS_PER_LIST * max(lists, default=0))
+    return max(TRAIN_POINTS_PER_CENTROID << max(bits, default=DEFAULT_NBITS), POINTS_PER_LIST * max(lists, default=0))
 
 
 def _train(index: Any, vectors: VectorFile, rows: Ids, measure: Measure) -> None:

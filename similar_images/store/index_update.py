@@ -13,7 +13,7 @@ from similar_images.store.catalogue import Catalogue
 from similar_images.store.exact_search import exact_neighbours
 from similar_images.store.faiss_index import (
     CENTRED_FLAT,
-    FEW,
+    MAX_COMPARED_WHOLE,
     GalleryIndex,
     GalleryIndexError,
     chain_of,
@@ -25,16 +25,16 @@ from similar_images.store.index_building import (
     check_folder,
     faiss_errors,
     reduced,
-    sample_to_ask,
+    sample_queries,
     self_check,
     write_index,
 )
 from similar_images.store.vectors import VectorFile
 
-GROWN = 1.1  # since it was checked: then the index is checked again
-LOOKED_AT = 64  # rows that have to be what the index holds of them
-ROUNDED = 1e-2  # of components, by the 16 bits that an index keeps them in
-LOST = 0.02  # of the recall that it had when it was built: then building it again pays
+RECHECK_GROWTH = 1.1  # since it was checked: then the index is checked again
+CHECKED_ROWS = 64  # rows that have to be what the index holds of them
+FLOAT16_TOLERANCE = 1e-2  # of components, by the 16 bits that an index keeps them in
+MAX_RECALL_LOSS = 0.02  # of the recall that it had when it was built: then building it again pays
 
 
 def update_index(vectors: VectorFile, output: Path, progress: Progress = no_progress) -> IndexCard:
@@ -71,8 +71,8 @@ def update_index(vectors: VectorFile, output: Path, progress: Progress = no_prog
     card.vectors_card, card.n = described, described.n - len(card.missing)
     card.nprobe = max(card.nprobe, nprobe_for(opened.nlist, card.n))
     compares_all = card.index.startswith("Center,") and card.index.endswith(",Flat")
-    card.rerank = max(card.rerank, min(FEW, card.n) if compares_all else rerank_for(card.n))
-    if card.n > GROWN * card.self_check.get("n", card.trained_n):
+    card.rerank = max(card.rerank, min(MAX_COMPARED_WHOLE, card.n) if compares_all else rerank_for(card.n))
+    if card.n > RECHECK_GROWTH * card.self_check.get("n", card.trained_n):
         progress("checking", 0, card.n)
         card.first_check = card.first_check or card.self_check
         card.self_check = _checked(GalleryIndex(whole, card), vectors)
@@ -83,7 +83,7 @@ def update_index(vectors: VectorFile, output: Path, progress: Progress = no_prog
 def why_build_again(card: IndexCard) -> str | None:
     """Return what would get better if an index that only was added to were built again, None for nothing."""
     recalls = [check.get("recall_reranked", 0.0) for check in (card.first_check, card.self_check)]
-    if card.first_check and recalls[0] - recalls[1] > LOST:
+    if card.first_check and recalls[0] - recalls[1] > MAX_RECALL_LOSS:
         return f"recall@{card.self_check['k']} has fallen from {recalls[0]:.3f} to {recalls[1]:.3f}"
     if card.index.endswith("Flat") and card.index != card.asked_for and card.n >= 2 * card.trained_n:
         return f"each search compares all of {card.n:,} photos"
@@ -96,10 +96,12 @@ def _holds_earlier_rows(index: GalleryIndex, vectors: VectorFile, described: Vec
         return False
     if vectors.array[index.card.missing].any():
         return False  # the file has gone back to what it was before these left
-    rows = np.arange(max(0, index.rows - LOOKED_AT), index.rows)
+    rows = np.arange(max(0, index.rows - CHECKED_ROWS), index.rows)
     held = vectors.array[rows].any(axis=1)
     components = reduced(index.measure, np.asarray(vectors.array[rows[held]], np.float32))
-    return not len(index.measure.components) or np.allclose(index.components(rows[held]), components, atol=ROUNDED)
+    return not len(index.measure.components) or np.allclose(
+        index.components(rows[held]), components, atol=FLOAT16_TOLERANCE
+    )
 
 
 def _append(whole: Any, opened: GalleryIndex, vectors: VectorFile, progress: Progress) -> list[int]:
@@ -117,7 +119,9 @@ def _append(whole: Any, opened: GalleryIndex, vectors: VectorFile, progress: Pro
 def _checked(index: GalleryIndex, vectors: VectorFile) -> dict[str, Any]:
     card, units = index.card, index.measure.units
     built_from = np.arange(card.trained_n)
-    rows = sample_to_ask(np.setdiff1d(np.arange(index.rows), card.missing), built_from)  # what came since shows it most
+    rows = sample_queries(
+        np.setdiff1d(np.arange(index.rows), card.missing), built_from
+    )  # what came since shows it most
     exact = exact_neighbours(units(vectors.array[rows]), vectors.chunks(), min(RECALL_K + 1, card.n), units)
     check = self_check(index, replace(vectors, is_mapped=False), rows, exact, built_from)
     return check | {"n": card.n}

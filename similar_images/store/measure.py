@@ -19,12 +19,12 @@ Floats = NDArray[np.float32]
 
 FOCUS = 0.1
 NEIGHBOURS = 3  # first hits that the panel asks by as well, see `query_expansion`; 5 find no more, see docs/quality.md
-WEIGHED = 128  # leading components that a focus weighs
-NEAR = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
+FOCUS_COMPONENTS = 128  # leading components that a focus weighs
+PRECISE_BELOW = 0.01  # squared; as 2 - 2 cos, which is quicker, smaller distances have few correct digits
 FEWEST_TO_CENTRE = 20  # the mean of fewer says too little, see docs/quality.md
-NO_SPREAD = 1e-6  # squared, around the mean: all photos are the same
+MIN_VARIANCE = 1e-6  # squared, around the mean: all photos are the same
 NO_SIMILARITY = 2.0  # the distance of what has nothing in common
-NO_DIRECTION = 1e-5  # from the mean: that near to it, what is left is rounding
+MIN_NORM = 1e-5  # from the mean: that near to it, what is left is rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class Measure:
         """Return the centred cosine about the mean (d,) of n L2-normalised vectors; raw for few, or for equal ones."""
         spread = 1 - np.vecdot(mean, mean, dtype=np.float64)
         raw = cls.raw(len(mean))
-        return raw if n < FEWEST_TO_CENTRE or spread < NO_SPREAD else replace(raw, mean=mean)
+        return raw if n < FEWEST_TO_CENTRE or spread < MIN_VARIANCE else replace(raw, mean=mean)
 
     @property
     def can_focus(self) -> bool:
@@ -68,7 +68,7 @@ class Measure:
             return units
         has_vector = units.any(axis=1)
         units -= self.mean
-        units[~has_vector | (np.vecdot(units, units) < NO_DIRECTION**2)] = 0
+        units[~has_vector | (np.vecdot(units, units) < MIN_NORM**2)] = 0
         units = normalise(units)
         if not focus:
             return units
@@ -88,7 +88,7 @@ class Measure:
         """Return what a focus weighs the leading components (w,) by."""
         return self.scales ** np.float32(focus)
 
-    def expressed(self, components: Floats) -> Floats:
+    def units_of_components(self, components: Floats) -> Floats:
         """Return the units (n, d) that components (n, c) alone tell of."""
         return normalise(components) @ self.components
 
@@ -143,7 +143,7 @@ class Comparison:
                 cosines += np.vecdot(leading, self._along)
                 cosines /= self.length * np.sqrt(1 + np.vecdot(leading**2, self._extra))
             distances: Floats = np.asarray(2 - 2 * cosines, np.float32)
-        imprecise = ~(distances > NEAR) | is_extreme(squares) | ~(centred > NEAR)
+        imprecise = ~(distances > PRECISE_BELOW) | is_extreme(squares) | ~(centred > PRECISE_BELOW)
         if imprecise.any():
             distances[imprecise] = self._precisely(vectors[imprecise])
         return distances

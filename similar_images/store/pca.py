@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 OVERSAMPLING = 16
 ITERATIONS = 6
-NOTHING = 1e-12  # of the variance: components with less are rounding
+MIN_VARIANCE_FRACTION = 1e-12  # of the variance: components with less are rounding
 
 
 def principal_components(
@@ -32,7 +32,7 @@ def principal_components(
     for _ in range(ITERATIONS if basis.shape[1] < len(square) else 1):
         basis, _ = np.linalg.qr(square @ basis)
     variances, within = np.linalg.eigh((basis.T @ square @ basis).astype(np.float64))
-    kept = np.flatnonzero(variances > NOTHING * variances.sum())[::-1][:count]
+    kept = np.flatnonzero(variances > MIN_VARIANCE_FRACTION * variances.sum())[::-1][:count]
     directions = (basis @ within[:, kept].astype(np.float32)).T
     if n < d:
         directions = _orthonormal(directions @ sample)
