@@ -62,6 +62,7 @@ def search(page: Page) -> Iterator[None]:
     yield
     expect(page.locator(".si-status:not([data-before])")).to_contain_text("ms to search")
     expect(page.locator(".si-tile img:not([src])")).to_have_count(0)
+    page.evaluate("() => new Promise(requestIdleCallback)")  # widgets don't wait for each other with their messages
 
 
 def press(page: Page, name: str, how: str = "mouse") -> None:

@@ -110,7 +110,7 @@ def test_update_goes_on_in_the_gallerys_precision_or_says_that_rows_are_mixed(
     assert opened(folder).encoder_label == "small.keras"
     on_a_machine(monkeypatch, bf16=False)
     assert "photos are encoded in f32, the gallery was in bf16" in opened(folder).encoder_label
-    assert "OpenVINO bf16; of the time" in extracted("--update").stdout, "there was nothing to encode"
+    assert "OpenVINO bf16\n" in extracted("--update").stdout, "there was nothing to encode"
     another_photo(folder)
     assert "OpenVINO f32, beside earlier rows by OpenVINO bf16; of the time" in extracted("--update").stdout
     card = open_vectors(folder / "v.npy").card

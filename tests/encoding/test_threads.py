@@ -147,7 +147,7 @@ def test_gallery_that_was_pickled_finds_the_same_in_another_process(index_file: 
     gallery = Gallery.open(index_file, tmp_path)  # the photos have gone
     gallery.warm_up()
     again = pickle.loads(pickle.dumps(gallery))
-    assert (again.img_dir, again.names, again._runtime) == (tmp_path, gallery.names, None)
+    assert (again.img_dir, list(again.names), again._encoder._runtime) == (tmp_path, list(gallery.names), None)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         photo = Image.new("RGB", (50, 50), "red")
         assert pool.submit(gallery.search, photo, 5).result() == gallery.search(photo, 5)
