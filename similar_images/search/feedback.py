@@ -19,8 +19,8 @@ def refined(
     Args:
         gallery: the photos.
         query: one or several, see `Gallery.search`.
-        relevant: rows of photos to find more of; their stored vectors are used.
-        irrelevant: rows of photos to find fewer of.
+        relevant: rows of photos to find more of; their stored vectors are used. Photos that were removed don't count.
+        irrelevant: rows of photos to find fewer of; likewise.
 
     Returns:
         (d,) float32.
@@ -32,7 +32,8 @@ def refined(
     if not (relevant or irrelevant):
         return vector
     unit = gallery.measure.units(vector[None])[0]
-    moved = rocchio(unit, gallery.units(relevant), gallery.units(irrelevant))
+    marked = (gallery.units(rows) for rows in (relevant, irrelevant))
+    moved = rocchio(unit, *(units[units.any(axis=1)] for units in marked))
     return np.asarray(gallery.measure.vectors_of(moved[None])[0])
 
 

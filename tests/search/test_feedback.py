@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import numpy as np
 
 from similar_images.search.feedback import refined, rocchio
@@ -27,3 +30,13 @@ def test_refined_is_nearer_to_relevant_and_farther_from_irrelevant(gallery: Gall
     more, less = refined(gallery, 0, relevant=[40]), refined(gallery, 0, relevant=[40], irrelevant=[60])
     assert similarity(more, 40) > similarity(gallery.vector(0), 40)
     assert similarity(less, 60) < similarity(more, 60)
+
+
+def test_refined_by_photos_that_were_removed_is_refined_by_the_others(index_file: Path, tmp_path: Path) -> None:
+    shutil.copytree(index_file.parent, tmp_path / "copy")
+    gallery = Gallery.open(tmp_path / "copy" / index_file.name)
+    vector, expected = gallery.vector(0), refined(gallery, 0, relevant=[40], irrelevant=[60])
+    gallery.store.remove([41, 61])
+    np.testing.assert_array_equal(refined(gallery, vector, [40, 41], [60, 61]), expected)
+    alone = gallery.measure.units(refined(gallery, vector, [41], [61])[None])
+    np.testing.assert_allclose(alone, gallery.measure.units(vector[None]), atol=1e-6)
