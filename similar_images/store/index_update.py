@@ -85,7 +85,7 @@ def why_build_again(card: IndexCard) -> str | None:
     recalls = [check.get("recall_reranked", 0.0) for check in (card.first_check, card.self_check)]
     if card.first_check and recalls[0] - recalls[1] > MAX_RECALL_LOSS:
         return f"recall@{card.self_check['k']} has fallen from {recalls[0]:.3f} to {recalls[1]:.3f}"
-    if card.index.endswith("Flat") and card.index != card.asked_for and card.n >= 2 * card.trained_n:
+    if card.index.endswith("Flat") and card.index != card.asked_for and card.n >= 2 * (card.trained_n or card.n):
         return f"each search compares all of {card.n:,} photos"
     return None
 

@@ -379,6 +379,7 @@ def card(**changes: object) -> IndexCard:
             {"index": "Center,Flat", "asked_for": "Center,PCA128,IVF100,PQ16x8"},
             "each search compares all of 200 photos",
         ),
+        ({"index": "Center,Flat", "asked_for": "Center,PCA128,IVF100,PQ16x8", "trained_n": 0}, None),  # an older one
         ({"index": "Flat", "asked_for": "Flat"}, None),
         ({"index": "PCA8,Flat", "asked_for": "PCA8,Flat"}, None),
     ],
