@@ -54,7 +54,8 @@ class Ranking:
 
     def _suppressed(self, vector: Floats, own: Sequence[int | None], k: int) -> Found:
         """Return k of the nearest that are no near-duplicates of each other; mostly a few hits hold them."""
-        least = max(k, self.effort.rerank or 0)
+        rerank = self.store.effort.rerank if self.effort.rerank is None else self.effort.rerank
+        least = max(k, rerank or 0)
         for count in (least, max(least, MAX_CANDIDATES)):
             ((rows, distances),) = self._ranked(vector, own, count)
             kept = list(islice(suppress_near_duplicates(self._units(rows), self.suppress_near_duplicates), k))

@@ -322,6 +322,18 @@ def test_search_among_what_is_no_filter_is_refused(gallery: Gallery) -> None:
             gallery.search(0, among=among)
 
 
+def test_search_without_near_duplicates_looks_once_where_the_re_ranked_hold_enough(
+    index_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, asked = Gallery.open(index_file), list[int]()
+    search = opened.store.search
+    monkeypatch.setattr(opened.store, "search", lambda vectors, k, *rest: asked.append(k) or search(vectors, k, *rest))
+    nearest = opened.search(0, 5)
+    apart = max(hit.distance for hit in nearest) + 1e-3
+    assert len(opened.search(0, 5, suppress_near_duplicates=apart)) == 5
+    assert asked == [5, opened.store.effort.rerank]
+
+
 def test_search_leaves_out_what_is_not_similar_enough(gallery: Gallery) -> None:
     hits = gallery.search(0, 75)
     near = [hit for hit in hits if hit.distance <= 0.5]
