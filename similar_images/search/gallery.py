@@ -305,14 +305,10 @@ class Gallery:
 
     def _vectors(self, asked: Sequence[Sequence[Query]]) -> Floats:
         """Return the feature vectors (q, d) float32 of queries of one or several parts; all photos are one batch."""
-        parts = [part for query in asked for part in query]
-        for part in parts:
-            if isinstance(part, Row):
-                self._check_row(part.row)
-        photos = [at for at, part in enumerate(parts) if isinstance(part, Photo) or not self._has_vector(part)]
-        encoded = self._photos_in([self._as_photo(parts[at]) for at in photos]) if photos else []
-        known = dict(zip(photos, (vector for vector, _ in encoded), strict=True))
-        vectors = [known[at] if at in known else self._known_vector(part) for at, part in enumerate(parts)]
+        parts = [self._or_its_photo(part) for query in asked for part in query]
+        photos = [part for part in parts if isinstance(part, Photo)]
+        encoded = iter(self._photos_in(photos) if photos else [])
+        vectors = [next(encoded)[0] if isinstance(part, Photo) else self._known_vector(part) for part in parts]
         ends = np.cumsum([len(query) for query in asked]).tolist()
         means = [self._mean(vectors[end - len(query) : end]) for query, end in zip(asked, ends, strict=True)]
         return np.stack(means)
@@ -323,16 +319,16 @@ class Gallery:
         units = self.measure.units(np.stack(vectors))
         return self._checked(self.measure.vectors_of(units.mean(axis=0)[None])[0])
 
-    def _has_vector(self, part: Query) -> bool:
-        return isinstance(part, Vector) or self.can_compare
+    def _or_its_photo(self, part: Query) -> Query:
+        """Return a part of a query; the photo of a row whose vector the store can't give."""
+        if not isinstance(part, Row):
+            return part
+        self._check_row(part.row)
+        return part if self.can_compare else Photo(self.photo_path(part.row))
 
-    def _as_photo(self, part: Query) -> Photo:
-        return Photo(self.photo_path(part.row)) if isinstance(part, Row) else part  # type: ignore[return-value]
-
-    def _known_vector(self, part: Query) -> Floats:
+    def _known_vector(self, part: Row | Vector) -> Floats:
         if isinstance(part, Vector):
             return self._checked(part.values)
-        assert isinstance(part, Row)
         vector: Floats = self.store.vectors(np.array([part.row]))[0]
         if not vector.any():
             photo = self.facts([part.row])[0]
