@@ -35,12 +35,8 @@ CHECKPOINT_SECONDS = 2.0
 
 # What a card says that only a run finds out.
 RESULT_FIELDS = ("digest", "file_list_digest", "catalogue_digest", "failures", "request", "agreement")
-LISTING_FIELDS = (
-    "n",
-    "img_dir",
-    "names",
-    "updates",
-)  # of what a run is made of: which photos, and of which state of a gallery
+# Of what a run is made of: which photos, and of which state of a gallery.
+LISTING_FIELDS = ("n", "img_dir", "names", "updates")
 
 
 @dataclass(frozen=True)

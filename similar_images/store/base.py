@@ -69,66 +69,63 @@ EXHAUSTIVE = Effort(nprobe=1 << 31, rerank=1 << 31)
 
 
 class Store(Protocol):
-    """Where the vectors of a gallery live and are found. Rows are ids for ever: they are only appended.
-
-    Attributes:
-        path: what it is opened by.
-        vectors_path: where the vectors file is, or would be: the card's paths are relative to it.
-        img_dir: the photos' folder when the vectors were made.
-        card: what made the vectors.
-        measure: how similarity is measured.
-        names: of the photos, by row, read as they are asked for.
-        present: how many photos can be found.
-        label: what its index is called, and whether distances are approximate.
-        can_compare: whether it can give the vectors of its rows, at least what their components tell of them.
-        has_vectors: whether these, and distances, are exact.
-        finds_all: whether it finds what exact search does.
-        nlist: how many inverted lists its index has, 0 for none.
-        effort: how thoroughly it is searched by default.
-        version: what changes whenever a vector does.
-    """
+    """Where the vectors of a gallery live and are found. Rows are ids for ever: they are only appended."""
 
     @property
-    def path(self) -> Path: ...  # noqa: D102
+    def path(self) -> Path:
+        """What it is opened by."""
 
     @property
-    def vectors_path(self) -> Path: ...  # noqa: D102
+    def vectors_path(self) -> Path:
+        """Where the vectors file is, or would be: the card's paths are relative to it."""
 
     @property
-    def img_dir(self) -> Path: ...  # noqa: D102
+    def img_dir(self) -> Path:
+        """The photos' folder when the vectors were made."""
 
     @property
-    def card(self) -> VectorsCard: ...  # noqa: D102
+    def card(self) -> VectorsCard:
+        """What made the vectors."""
 
     @property
-    def measure(self) -> Measure: ...  # noqa: D102
+    def measure(self) -> Measure:
+        """How similarity is measured."""
 
     @property
-    def names(self) -> Sequence[str]: ...  # noqa: D102
+    def names(self) -> Sequence[str]:
+        """The photos' names, by row, read as they are asked for."""
 
     @property
-    def present(self) -> int: ...  # noqa: D102
+    def present(self) -> int:
+        """How many photos can be found."""
 
     @property
-    def label(self) -> str: ...  # noqa: D102
+    def label(self) -> str:
+        """What its index is called, and whether distances are approximate."""
 
     @property
-    def can_compare(self) -> bool: ...  # noqa: D102
+    def can_compare(self) -> bool:
+        """Whether it can give the vectors of its rows, at least what their components tell of them."""
 
     @property
-    def has_vectors(self) -> bool: ...  # noqa: D102
+    def has_vectors(self) -> bool:
+        """Whether vectors and distances are exact."""
 
     @property
-    def finds_all(self) -> bool: ...  # noqa: D102
+    def finds_all(self) -> bool:
+        """Whether it finds what exact search does."""
 
     @property
-    def nlist(self) -> int: ...  # noqa: D102
+    def nlist(self) -> int:
+        """How many inverted lists its index has, 0 for none."""
 
     @property
-    def effort(self) -> Effort: ...  # noqa: D102
+    def effort(self) -> Effort:
+        """How thoroughly it is searched by default."""
 
     @property
-    def version(self) -> str: ...  # noqa: D102
+    def version(self) -> str:
+        """What changes whenever a vector does."""
 
     def __len__(self) -> int:
         """Return how many rows there are, photos or not."""

@@ -46,12 +46,8 @@ CREATE INDEX IF NOT EXISTS by_label ON photos (label) WHERE state = 'present';
 CREATE INDEX IF NOT EXISTS absent ON photos (row) WHERE state <> 'present';
 """
 COLUMNS = Facts.__struct_fields__
-USER_TEXT_COLUMNS = {
-    "name",
-    "id",
-    "label",
-    "reason",
-}  # may hold bytes that are no UTF-8: SQLite takes these as bytes only
+# They may hold bytes that are no UTF-8, which SQLite takes as bytes only.
+USER_TEXT_COLUMNS = {"name", "id", "label", "reason"}
 VALUES = ", ".join("CAST(? AS TEXT)" if column in USER_TEXT_COLUMNS else "?" for column in COLUMNS)
 INSERT = f"INSERT OR REPLACE INTO photos ({', '.join(COLUMNS)}) VALUES ({VALUES})"
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM photos"
