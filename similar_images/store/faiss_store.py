@@ -42,7 +42,8 @@ class _State:
         card: what made the vectors.
         vectors_path: where the vectors file should be.
         img_dir: where the photos should be.
-        written: when and as which files the cards were written.
+        cards: those of index and vectors.
+        written: when and as which files they were written.
     """
 
     index: GalleryIndex
@@ -51,14 +52,16 @@ class _State:
     card: VectorsCard
     vectors_path: Path
     img_dir: Path
+    cards: tuple[Path, Path]
     written: tuple[tuple[int, int], ...]
 
     @classmethod
     def opened(cls, path: Path) -> "_State":
-        written = _written(path)
+        written = _written(card_path(path))
         index = GalleryIndex.open(path)
         vectors_path = from_card(index.card.vectors, path)
-        written += _written(vectors_path)
+        cards = (card_path(path), card_path(vectors_path))
+        written += _written(cards[1])
         vectors = open_vectors(vectors_path) if vectors_path.exists() else None
         if vectors and not _is_filled_from(index, vectors):
             raise GalleryIndexError(
@@ -71,7 +74,7 @@ class _State:
         present[catalogue.absent] = present[index.card.missing] = False
         index.present = None if present.all() else present
         img_dir = from_card(card.img_dir, vectors_path) if card.img_dir else path.parent
-        return cls(index, vectors, catalogue, card, vectors_path, img_dir, written)
+        return cls(index, vectors, catalogue, card, vectors_path, img_dir, cards, written)
 
 
 class FaissStore:
@@ -319,10 +322,10 @@ class FaissStore:
 
     def _refreshed(self) -> _State:
         """Return what the files hold now, as far as they are the same gallery's and whole."""
-        if _written(self.path, self._state.vectors_path) == self._seen:
+        if _written(*self._state.cards) == self._seen:
             return self._state
         with OPENING:
-            while (written := _written(self.path, self._state.vectors_path)) != self._seen:
+            while (written := _written(*self._state.cards)) != self._seen:
                 with contextlib.suppress(GalleryIndexError, VectorsError, CardError):
                     state = _State.opened(self.path)
                     if state.card.lineage == self._state.card.lineage:
@@ -340,12 +343,12 @@ def _is_filled_from(index: GalleryIndex, vectors: VectorFile) -> bool:
     return is_later and index.rows <= len(vectors.array)
 
 
-def _written(*paths: Path) -> tuple[tuple[int, int], ...]:
-    """Return when the cards of files were written, and as which files; zeros for one that is missing."""
+def _written(*cards: Path) -> tuple[tuple[int, int], ...]:
+    """Return when cards were written, and as which files; zeros for one that is missing."""
     found = []
-    for path in paths:
+    for card in cards:
         try:
-            status = os.stat(card_path(path))
+            status = os.stat(card)
             found.append((status.st_ino, status.st_mtime_ns))
         except OSError:
             found.append((0, 0))
